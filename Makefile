@@ -1,0 +1,65 @@
+# Every target but `help` and `clean` prepares .venv first, and again when uv.lock changed.
+# Arguments for a command: make run ARGS="--port 9000"
+
+PYTHON ?= $(or $(MESH_PYTHON),python3)
+ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test check lint types imports unit bench load chaos soak fmt clean
+
+help: ## This list
+	@echo 'AI Mesh Network. Begin with: make demo'
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@echo
+	@echo 'Arguments: make run ARGS="--port 9000"   Another Python: make setup PYTHON=python3.12'
+
+setup: .venv/.ready ## Prepare .venv (Python 3.11 or newer is all it needs)
+
+.venv/.ready: pyproject.toml uv.lock scripts/bootstrap scripts/uv.txt
+	@PYTHON='$(PYTHON)' scripts/bootstrap
+
+demo: setup ## Start everything, solve one task before your eyes, stop everything
+	@$(BIN)/mesh demo $(ARGS)
+
+run: setup ## Start everything on this machine: http://127.0.0.1:8080/api/mesh, Ctrl-C stops it
+	@$(BIN)/mesh up $(ARGS)
+
+test: setup ## All tests but load and chaos: unit, integration, end to end (10 minutes at most)
+	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+check: lint types imports unit ## Style, types, import directions, unit tests: what must hold before a commit
+
+lint: setup
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: setup
+	@$(BIN)/mypy
+
+imports: setup
+	@$(BIN)/lint-imports
+
+unit: setup
+	@$(BIN)/pytest -q tests/unit $(ARGS)
+
+bench: setup ## Latency and throughput of a task, beside a control
+	@$(BIN)/python -m tests.load.bench $(ARGS)
+
+load: setup ## Many callers at once, and what they are promised meanwhile
+	@$(BIN)/python -m tests.load $(ARGS)
+
+chaos: setup ## Kill processes and flush Redis while tasks run: none may be lost, none paid twice
+	@$(BIN)/pytest tests/chaos $(ARGS)
+
+soak: setup ## Hours of steady load: memory, connections and latency must stay level
+	@$(BIN)/python -m tests.load.soak $(ARGS)
+
+fmt: setup ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+clean: ## Remove what can be made again: .venv and caches (data in .mesh stays)
+	rm -rf .venv .bootstrap .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

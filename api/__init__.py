@@ -1,0 +1,1 @@
+"""The REST interface: parse, authenticate, call one mesh service, answer."""

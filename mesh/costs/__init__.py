@@ -1,0 +1,1 @@
+"""Costs: the ledger of model calls."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: the truth.  Engine, unit of work, tables, migrations."""

@@ -1,0 +1,46 @@
+"""The engine: how this process talks to PostgreSQL.  Nothing else makes connections, but for advisory locks' sessions."""
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import make_url
+
+from mesh.errors import ConfigurationError
+
+# At most 10 connections a process: 20 processes stay far below PostgreSQL's default of 100... see docs/operations.md.
+POOL_SIZE = 8
+POOL_OVERFLOW = 2
+
+_SESSION_OPTIONS = (
+    # No statement of ours comes near this; one that does holds locks that others wait for.
+    "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=30000 "
+    # JIT compiles for longer than our statements run.
+    "-c jit=off -c timezone=UTC"
+)
+
+
+def create(url: str, *, name: str) -> Engine:
+    """An engine for `url` (`postgresql://...`); `name` is what `pg_stat_activity` shows.
+
+    Raises:
+        ConfigurationError: there is no URL, or it is not PostgreSQL's.
+    """
+    if not url:
+        raise ConfigurationError("MESH_DATABASE_URL is not set: give a PostgreSQL address, or use `mesh up`, which brings one.")
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "postgresql":
+        raise ConfigurationError(f"MESH_DATABASE_URL must be a postgresql:// address, not {parsed.get_backend_name()}://.")
+    return create_engine(
+        parsed.set(drivername="postgresql+psycopg2"),
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
+        pool_timeout=30,
+        connect_args={
+            "application_name": name,
+            "connect_timeout": 3,
+            "options": _SESSION_OPTIONS,
+            # A server that vanished without a word is noticed within about 10 s.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10000,
+        },
+    )

@@ -1,0 +1,12 @@
+"""All tables, one module a subject; importing this package fills `metadata` (Alembic compares against it)."""
+
+from mesh.db.tables.base import metadata
+from mesh.db.tables.costs import model_calls
+from mesh.db.tables.events import events
+from mesh.db.tables.memory import memories
+from mesh.db.tables.networks import agents, networks
+from mesh.db.tables.security import api_keys
+from mesh.db.tables.tasks import steps, tasks
+from mesh.db.tables.workers import workers
+
+__all__ = ["agents", "api_keys", "events", "memories", "metadata", "model_calls", "networks", "steps", "tasks", "workers"]

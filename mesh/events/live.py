@@ -1,0 +1,157 @@
+"""The live channel: Redis Pub/Sub, which only makes stored events arrive sooner.
+
+whoever committed events -> LivePublisher -> Redis -> LiveConnection -> api.streams.
+One channel a task, one message a commit: a list of messages as flask-sse writes them, `{"data", "type", "id"}`.
+Both sides use redis-py's connections directly, without pool, retries and measuring: a third of the CPU a message.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import structlog
+from redis import RedisError
+from redis.backoff import NoBackoff
+from redis.connection import ConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
+
+from mesh.events.log import StoredEvent
+
+CHANNEL_PREFIX = "mesh:task:"
+SKIP_SECONDS = 5.0
+SILENCE_SECONDS = 3.0
+
+log = structlog.get_logger(__name__)
+
+
+class _Connection(Protocol):
+    """What is used of redis-py's connections, which are only half typed; one that is closed connects when it sends."""
+
+    is_connected: bool
+
+    def connect(self) -> None: ...
+    def disconnect(self) -> None: ...
+    def send_command(self, *command: str) -> None: ...
+    def read_response(self, *, disconnect_on_error: bool = True, timeout: float = ...) -> object: ...
+
+
+def _connection(redis_url: str) -> _Connection:
+    pool = ConnectionPool.from_url(
+        redis_url, protocol=2, socket_connect_timeout=1, socket_timeout=2, retry=Retry(NoBackoff(), 0)
+    )
+    return cast("_Connection", pool.make_connection())
+
+
+class LivePublisher:
+    """Announces stored events; losing one delays a stream, nothing more, so publishing never raises.
+
+    Threads and greenlets share one connection in turn.  A server that hangs costs one of them 2 s (1 s to connect);
+    then publishing is skipped for `SKIP_SECONDS`.
+    """
+
+    def __init__(self, redis_url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._connection = _connection(redis_url)
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._skip_until = float("-inf")
+
+    def publish(self, task_id: str, events: Sequence[StoredEvent]) -> None:
+        """Send `events`, the task's next ones in their order, as one message; call it after their commit."""
+        if not events or self._monotonic() < self._skip_until:
+            return
+        message = json.dumps([{"data": one.data, "type": one.type, "id": one.sequence} for one in events])
+        with self._lock:
+            if self._monotonic() < self._skip_until:  # another thread found out while this one waited
+                return
+            try:
+                self._send(CHANNEL_PREFIX + task_id, message)
+            except (RedisError, OSError) as error:
+                self._connection.disconnect()
+                self._skip_until = self._monotonic() + SKIP_SECONDS
+                log.warning("live_publish_failed", error=type(error).__name__, skipped_seconds=SKIP_SECONDS)
+
+    def _send(self, channel: str, message: str) -> None:
+        reused = self._connection.is_connected
+        try:
+            self._exchange(channel, message)
+        except RedisConnectionError:
+            if not reused:
+                raise
+            # The server was restarted, or closed an idle connection; sent twice is as good as once.
+            self._exchange(channel, message)
+
+    def _exchange(self, channel: str, message: str) -> None:
+        self._connection.send_command("PUBLISH", channel, message)
+        self._connection.read_response()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A subscription stands: what is published on this task's channel from now on arrives here."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Events of one commit, as published; they may come late, twice, out of order, or never."""
+
+    task_id: str
+    events: list[StoredEvent]
+
+
+class LiveConnection:
+    """One Pub/Sub connection, for one owner: one greenlet may receive while another one sends.
+
+    Every method raises RedisError or OSError when the connection is lost; it then stays lost.
+    """
+
+    def __init__(self, redis_url: str) -> None:
+        """Connect."""
+        self._connection = _connection(redis_url)
+        self._connection.connect()
+
+    def follow(self, task_ids: Iterable[str]) -> None:
+        """Subscribe to these tasks; each is answered by one `Standing`, also one that is followed already."""
+        self._send("SUBSCRIBE", *(CHANNEL_PREFIX + one for one in task_ids))
+
+    def unfollow(self, task_ids: Iterable[str]) -> None:
+        """Unsubscribe from these tasks."""
+        self._send("UNSUBSCRIBE", *(CHANNEL_PREFIX + one for one in task_ids))
+
+    def ping(self) -> None:
+        """Ask for a sign of life, which `receive` answers with None."""
+        self._send("PING")
+
+    def receive(self) -> Standing | Live | None:
+        """Wait for what comes next; None is a sign of life without content.
+
+        Raises:
+            RedisError: also when nothing at all came for `SILENCE_SECONDS`; who calls this pings more often than that.
+        """
+        response = self._connection.read_response(disconnect_on_error=False, timeout=SILENCE_SECONDS)
+        if not isinstance(response, list) or response[0] not in (b"subscribe", b"message"):
+            return None
+        task_id = response[1].decode().removeprefix(CHANNEL_PREFIX)
+        return Standing(task_id) if response[0] == b"subscribe" else _parse(task_id, response[2])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()
+
+    def _send(self, *command: str) -> None:
+        if not self._connection.is_connected:  # else redis-py would make a new one, without the subscriptions
+            raise RedisConnectionError("The Pub/Sub connection is closed.")
+        self._connection.send_command(*command)
+
+
+def _parse(task_id: str, message: bytes) -> Live | None:
+    try:
+        return Live(task_id, [StoredEvent(int(one["id"]), one["type"], one["data"]) for one in json.loads(message)])
+    except (ValueError, KeyError, TypeError):
+        log.warning("live_message_unreadable", task_id=task_id, size=len(message))
+        return None

@@ -1,0 +1,178 @@
+"""Shared memory: add, list, and recall what is most relevant to a step."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Text, cast, func, insert, or_, select
+from sqlalchemy import text as sql
+from sqlalchemy.dialects.postgresql import TSQUERY
+
+from mesh.clock import Clock
+from mesh.db.tables import memories
+from mesh.db.unit_of_work import Database
+from mesh.ids import new_id
+from mesh.networks.access import require
+from mesh.security.principal import Principal
+
+# Recall looks at so many of the newest items: its cost does not grow with the network.
+RECALL_WINDOW = 500
+RECALL_LIMIT = 20
+
+
+@dataclass(frozen=True)
+class NewMemory:
+    """An item to be remembered; `ttl_seconds` from now it is forgotten."""
+
+    content: str
+    type: str = "fact"
+    confidence: float = 1.0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    pinned: bool = False
+    ttl_seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Who wrote an item: a user, or an agent in a task."""
+
+    kind: str
+    agent_id: str | None = None
+    task_id: str | None = None
+
+
+@dataclass(frozen=True)
+class MemoryView:
+    """A remembered item."""
+
+    memory_id: str
+    network_id: str
+    content: str
+    type: str
+    confidence: float
+    metadata: Mapping[str, Any]
+    pinned: bool
+    expires_at: datetime | None
+    source: Source
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class Memory:
+    """The shared memory of networks, for callers."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def add(self, principal: Principal, network_id: str, new: NewMemory) -> MemoryView:
+        """Remember an item that a user gives."""
+        with self._database.begin() as work:
+            require(work.connection, principal, network_id)
+            (memory_id,) = remember(work.connection, network_id, [new], Source("user"), now=self._clock())
+            row = work.connection.execute(select(memories).where(memories.c.id == memory_id)).one()
+        return _view(row)
+
+    def list(  # noqa: PLR0913  # one argument for each filter
+        self,
+        principal: Principal,
+        network_id: str,
+        *,
+        limit: int,
+        before: str | None = None,
+        type: str | None = None,  # noqa: A002  # the contract's name of the filter
+        query: str | None = None,
+        min_confidence: float | None = None,
+        task_id: str | None = None,
+    ) -> list[MemoryView]:
+        """Items newest first, ids below `before`; with `query` only those that hold one of its words, best first."""
+        found = select(memories).where(memories.c.network_id == network_id, _alive(self._clock()))
+        for column, wanted in ((memories.c.type, type), (memories.c.task_id, task_id)):
+            if wanted is not None:
+                found = found.where(column == wanted)
+        if min_confidence is not None:
+            found = found.where(memories.c.confidence >= min_confidence)
+        if before is not None:
+            found = found.where(memories.c.id < before)
+        order = [memories.c.id.desc()]
+        if query is not None:
+            words = _any_word(query)
+            found = found.where(memories.c.words.op("@@")(words))
+            order = [func.ts_rank(memories.c.words, words).desc(), *order]
+        with self._database.begin() as work:
+            require(work.connection, principal, network_id)
+            return [_view(row) for row in work.connection.execute(found.order_by(*order).limit(limit))]
+
+
+def remember(
+    connection: Connection, network_id: str, items: Sequence[NewMemory], source: Source, *, now: datetime
+) -> list[str]:
+    """Store items within the caller's transaction; answers their ids."""
+    rows = [
+        {
+            "id": new_id("memory"),
+            "network_id": network_id,
+            "type": item.type,
+            "content": item.content,
+            "confidence": item.confidence,
+            "metadata": dict(item.metadata),
+            "pinned": item.pinned,
+            "expires_at": now + timedelta(seconds=item.ttl_seconds) if item.ttl_seconds else None,
+            "source_kind": source.kind,
+            "agent_id": source.agent_id,
+            "task_id": source.task_id,
+            "version": 1,
+            "created_at": now,
+            "updated_at": now,
+        }
+        for item in items
+    ]
+    if rows:
+        connection.execute(insert(memories), rows)
+    return [str(row["id"]) for row in rows]
+
+
+def recall(connection: Connection, network_id: str, about: str, *, now: datetime) -> list[MemoryView]:
+    """What the network remembers `about` a step: most relevant first, pinned items before all, then the newest.
+
+    Relevance is by words (PostgreSQL full text) among the newest items (ix_memories_network_id_id).
+    """
+    newest = (
+        select(memories)
+        .where(memories.c.network_id == network_id, _alive(now))
+        .order_by(memories.c.id.desc())
+        .limit(RECALL_WINDOW)
+        .subquery()
+    )
+    rank = func.ts_rank(newest.c.words, _any_word(about))
+    best = select(newest).order_by(newest.c.pinned.desc(), rank.desc(), newest.c.id.desc()).limit(RECALL_LIMIT)
+    return [_view(row) for row in connection.execute(best)]
+
+
+def _alive(now: datetime) -> ColumnElement[bool]:
+    return or_(memories.c.expires_at.is_(None), memories.c.expires_at > now)
+
+
+def _any_word(text: str) -> ColumnElement[Any]:
+    """A text search for any of the words of `text`: the parser's own, which wants all of them, with OR for AND."""
+    every = cast(func.plainto_tsquery(sql("'english'::regconfig"), text), Text)
+    return cast(func.replace(every, " & ", " | "), TSQUERY)
+
+
+def _view(row: Row[Any]) -> MemoryView:
+    return MemoryView(
+        memory_id=row.id,
+        network_id=row.network_id,
+        content=row.content,
+        type=row.type,
+        confidence=row.confidence,
+        metadata=row.metadata,
+        pinned=row.pinned,
+        expires_at=row.expires_at,
+        source=Source(row.source_kind, row.agent_id, row.task_id),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        version=row.version,
+    )

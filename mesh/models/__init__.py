@@ -1,0 +1,1 @@
+"""Models: the catalogue, the gateway and, behind it, the only code that calls LiteLLM."""

@@ -1,0 +1,141 @@
+"""What the gateway and its translator say to each other, and what the gateway tells the ledger's keeper."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from threading import Lock
+from typing import Any, Generic, Protocol, TypeVar
+
+from mesh.errors import ModelCallError, StepLostError
+from mesh.models.catalogue import Model
+
+T = TypeVar("T")
+
+Messages = Sequence[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call, as the provider counted them; cached ones are part of the prompt, reasoning of the completion."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion(Generic[T]):
+    """What is wanted of the chain: a reply that `parse` accepts.
+
+    `schema` is a `json_schema` as OpenAI's `response_format` takes it.  `parse` raises `InvalidReplyError`, and
+    `repair` then makes the messages that ask once more.  `model` is tried before the chain.
+    """
+
+    messages: Messages
+    schema: dict[str, Any]
+    parse: Callable[[str], T]
+    repair: Callable[[Messages, str, Sequence[str]], Messages]
+    max_tokens: int
+    temperature: float | None = None
+    top_p: float | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One request to one model: `call_id` is its ledger row and travels as the header `X-Mesh-Call`."""
+
+    call_id: str
+    model: Model
+    messages: Messages
+    schema: dict[str, Any]
+    max_tokens: int
+    temperature: float | None
+    top_p: float | None
+    timeout_seconds: float
+
+    @property
+    def worst_case_usd(self) -> Decimal:
+        """What is reserved for it: the prompt's and the schema's bytes as tokens, and a full reply."""
+        size = len(str(self.schema).encode()) + sum(len(message["content"].encode()) for message in self.messages)
+        return self.model.worst_case_usd(prompt_bytes=size, max_tokens=self.max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class RawReply:
+    """A provider's answer to one call: text, usage and its exact cost (None: the model has no known price)."""
+
+    text: str
+    usage: Usage
+    cost_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[T]):
+    """The chain's answer; the ledger row of `call_id` is still open, for the caller to settle with what it stores."""
+
+    value: T
+    call_id: str
+    model: Model
+    raw: RawReply
+    latency_seconds: float
+
+
+class Journal(Protocol):
+    """Keeps the books of a step's calls: told before each call is made, and of each that did not bring the reply."""
+
+    def opened(self, call: ModelCall, *, after: ModelCallError | None, previous: Model | None) -> None:
+        """`call` is about to be made, `after` the failure of `previous`, if any.
+
+        Raises:
+            StepLostError: nobody waits for the reply any more; the call must not be made.
+        """
+
+    def failed(self, call: ModelCall, error: ModelCallError, raw: RawReply | None, *, seconds: float) -> None:
+        """`call` failed, or brought an invalid reply (`raw`), after `seconds`."""
+
+    def cancelled(self, call: ModelCall, *, seconds: float) -> None:
+        """`call` was stopped by us after `seconds`; what the provider used is unknown."""
+
+
+class Translator(Protocol):
+    """Turns one `ModelCall` into one HTTP request to its provider."""
+
+    def start(self, call: ModelCall) -> "Future[RawReply]":
+        """Begin the call; cancelling the future closes the connection.
+
+        The future's exception is a `ModelCallError`, whatever went wrong.
+        """
+
+
+class Cancellation:
+    """The way to stop one step's work from another thread, between its calls and during them."""
+
+    def __init__(self, *, started_at: datetime) -> None:
+        self.started_at = started_at
+        self._lock = Lock()
+        self._cancelled = False
+        self._running: Future[Any] | None = None
+
+    def cancel(self) -> None:
+        """Stop the present call, and let no further one begin."""
+        with self._lock:
+            self._cancelled = True
+            running = self._running
+        if running is not None:
+            running.cancel()
+
+    def watch(self, start: Callable[[], "Future[T]"]) -> "Future[T]":
+        """Begin a call unless cancelled; from now on `cancel` stops it.
+
+        Raises:
+            StepLostError: cancelled already.
+        """
+        with self._lock:
+            if self._cancelled:
+                raise StepLostError("The step was cancelled.")
+            self._running = future = start()
+        return future

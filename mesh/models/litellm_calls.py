@@ -1,0 +1,125 @@
+"""The translator: one `ModelCall` into one LiteLLM call, on one asyncio loop beside all threads.
+
+gateway -> here -> provider.  The only module that imports LiteLLM, and only when it is first needed: 3 s of CPU and
+170 MB.  No retry, no fallback, no router: those are the gateway's.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from decimal import Decimal
+from threading import Thread
+from typing import Any
+
+from mesh.config import PROVIDERS, Settings
+from mesh.errors import ModelCallError
+from mesh.models.calls import ModelCall, RawReply, Usage
+from mesh.models.failures import classify
+
+# LiteLLM computes with floats; prices are multiples of 1e-12 US dollars at the finest.
+_COST_QUANTUM = Decimal("1e-12")
+
+
+def load_litellm() -> Any:
+    """LiteLLM, set up to keep to itself: no network, no `.env`, no work of its own on what it carries."""
+    os.environ |= {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
+        "LITELLM_MODE": "PRODUCTION",
+    }
+    import litellm  # noqa: PLC0415  # heavy; the variables above must be set before
+
+    litellm.suppress_debug_info = True
+    litellm.disable_hf_tokenizer_download = True
+    litellm.disable_streaming_logging = True
+    litellm.drop_params = True
+    litellm.telemetry = False
+    return litellm
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach a provider."""
+
+    api_key: str
+    api_base: str | None
+
+
+def configured(settings: Settings) -> dict[str, Access]:
+    """The providers that have a key; OpenAI also by its address alone, for local servers that need no key."""
+    found = {}
+    for provider in PROVIDERS:
+        key = getattr(settings, f"{provider}_api_key")
+        base = getattr(settings, f"{provider}_api_base")
+        if key is not None and key.get_secret_value():
+            found[provider] = Access(key.get_secret_value(), base)
+        elif provider == "openai" and base:
+            found[provider] = Access("none", base)
+    return found
+
+
+class LiteLLMCalls:
+    """All model calls of this process, on one loop of their own (a thread that lives as long as the process)."""
+
+    def __init__(self, access: Mapping[str, Access]) -> None:
+        self._access = access
+        self._litellm = load_litellm()
+        self._loop = asyncio.new_event_loop()
+        Thread(target=self._loop.run_forever, name="model-calls", daemon=True).start()
+
+    def start(self, call: ModelCall) -> "Future[RawReply]":
+        """Begin the call; see `mesh.models.calls.Translator`."""
+        return asyncio.run_coroutine_threadsafe(self._run(call), self._loop)
+
+    async def _run(self, call: ModelCall) -> RawReply:
+        try:
+            # The library's own timeouts bound single reads, and for Gemini nothing at all.
+            async with asyncio.timeout(call.timeout_seconds):
+                response = await self._litellm.acompletion(**self._arguments(call))
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # whatever the library raises is one failed call, classified
+            raise classify(error) from error
+        return self._reply(call, response)
+
+    def _arguments(self, call: ModelCall) -> dict[str, Any]:
+        access = self._access[call.model.provider]
+        return {
+            "model": call.model.litellm,
+            "messages": list(call.messages),
+            "response_format": {"type": "json_schema", "json_schema": call.schema},
+            "max_tokens": call.max_tokens,
+            "temperature": call.temperature,
+            "top_p": call.top_p,
+            "api_key": access.api_key,
+            "api_base": access.api_base,
+            "max_retries": 0,
+            "timeout": call.timeout_seconds,
+            "extra_headers": {"X-Mesh-Call": call.call_id},
+        }
+
+    def _reply(self, call: ModelCall, response: Any) -> RawReply:
+        choice = response.choices[0]
+        usage = response.usage
+        if choice.finish_reason == "content_filter" or choice.message.content is None:
+            raise ModelCallError("content_blocked", "The provider's content filter withheld the reply.", may_cost=True)
+        return RawReply(choice.message.content, _usage(usage), self._cost(call, usage))
+
+    def _cost(self, call: ModelCall, usage: Any) -> Decimal | None:
+        if not call.model.priced:
+            return None
+        provider, _, name = call.model.litellm.partition("/")
+        parts = self._litellm.cost_per_token(model=name, custom_llm_provider=provider, usage_object=usage)
+        return sum((Decimal(repr(part)) for part in parts), Decimal(0)).quantize(_COST_QUANTUM).normalize()
+
+
+def _usage(usage: Any) -> Usage:
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    return Usage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=(prompt.cached_tokens or 0) if prompt else 0,
+        reasoning_tokens=(completion.reasoning_tokens or 0) if completion else 0,
+    )

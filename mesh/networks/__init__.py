@@ -1,0 +1,1 @@
+"""Networks: teams of agents with a memory, and who may see them."""

@@ -1,0 +1,133 @@
+"""Claims: which ready step of a queue runs next, settled in one statement.
+
+Fair between owners, then priority, then age, as start-time fair queueing does it (Goyal, Vin, Cheng: "Start-time
+Fair Queueing", SIGCOMM 1996).  A step that becomes ready is given a turn:
+
+    the greater of   the queue's present turn + 1   (a newcomer stands half a turn behind the front)
+    and              its owner's last turn + 2      (one step of an owner a turn)
+
+so ten thousand steps of one owner take ten thousand turns, and another owner's single step the next one.  That a
+newcomer stands *behind* the front makes the front move on while newcomers keep coming: nobody starves.  A claim takes
+the first turn, which says *whose* step runs; which one of that owner's it is, priority and age decide, and the step
+that had the turn takes over the other's.  No row is locked by every claim: rows that others hold are skipped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+TURN = 2
+NEWCOMER = 1
+
+
+def next_turn(row: str) -> str:
+    """SQL for the turn of the row aliased `row` (which has `queue` and `owner`), as it becomes ready.
+
+    Three single-row index look-ups: the first ready turn and the last running one (`ix_steps_turn`), and the
+    owner's last (`ix_steps_owner_turn`).
+    """
+    return f"""greatest(
+        coalesce(
+            (SELECT front.turn + {NEWCOMER} FROM steps front
+             WHERE front.queue = {row}.queue AND front.state = 'ready' AND front.turn IS NOT NULL
+             ORDER BY front.turn LIMIT 1),
+            (SELECT front.turn FROM steps front
+             WHERE front.queue = {row}.queue AND front.state = 'running' AND front.turn IS NOT NULL
+             ORDER BY front.turn DESC LIMIT 1),
+            0),
+        (SELECT own.turn + {TURN} FROM steps own
+         WHERE own.queue = {row}.queue AND own.owner = {row}.owner AND own.state IN ('ready', 'running')
+           AND own.turn IS NOT NULL
+         ORDER BY own.turn DESC LIMIT 1))"""  # noqa: S608  # built from constants and an alias only
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A step that is this worker's to run; `attempt` is the fence of everything it writes."""
+
+    step_id: str
+    task_id: str
+    owner: str
+    queue: str
+    kind: str
+    iteration: int
+    key: str
+    agent_id: str
+    agent_name: str
+    agent_type: str
+    description: str
+    depends_on: Sequence[str]
+    attempt: int
+    failures: int
+
+
+# `turn` scans ix_steps_turn from its front, `best` ix_steps_owner_best; both stop at the first row nobody else holds.
+# The commit need not wait for the disk: the ledger row that follows before any call does, and it comes later in the log.
+_CLAIM = text(
+    """
+    WITH turn AS (
+        SELECT id, owner, turn FROM steps
+        WHERE queue = :queue AND state = 'ready' AND turn IS NOT NULL
+        ORDER BY turn, id LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ), best AS (
+        SELECT id, turn FROM steps
+        WHERE queue = :queue AND owner = (SELECT owner FROM turn) AND state = 'ready' AND turn IS NOT NULL
+        ORDER BY priority DESC, id LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ), swapped AS (
+        UPDATE steps SET turn = (SELECT turn FROM best)
+        WHERE id = (SELECT id FROM turn) AND id <> (SELECT id FROM best)
+    )
+    UPDATE steps
+    SET state = 'running', attempt = attempt + 1, worker_id = :worker_id, started_at = :now,
+        turn = (SELECT turn FROM turn)
+    WHERE id = (SELECT id FROM best)
+    RETURNING id, task_id, owner, queue, kind, iteration, key, agent_id, agent_name, agent_type, description,
+        depends_on, attempt, failures, set_config('synchronous_commit', 'off', true)
+    """
+)
+
+def claim(connection: Connection, *, queue: str, worker_id: str, now: datetime) -> Claim | None:
+    """Take the next step of `queue` for `worker_id`, or None when there is nothing to do."""
+    row = connection.execute(_CLAIM, {"queue": queue, "worker_id": worker_id, "now": now}).first()
+    return Claim(*row[:-1]) if row else None
+
+
+_READY = text(
+    f"""
+    UPDATE steps
+    SET state = 'ready', not_before = NULL, worker_id = NULL,
+        turn = {next_turn("steps")} + {TURN} * (placed.place - 1)
+    FROM (SELECT id, row_number() OVER (PARTITION BY queue ORDER BY id) AS place
+          FROM steps WHERE id = ANY(:ids)) placed
+    WHERE steps.id = placed.id AND steps.state = ANY(:from_states)
+    RETURNING steps.queue
+    """  # noqa: S608  # built from constants only
+)
+
+
+def make_ready(connection: Connection, step_ids: Sequence[str], *, from_states: Sequence[str]) -> list[str]:
+    """Queue steps that are in one of `from_states`; answers the queue of each that was."""
+    if not step_ids:
+        return []
+    rows: Any = connection.execute(_READY, {"ids": list(step_ids), "from_states": list(from_states)})
+    return [row.queue for row in rows]
+
+
+# ix_steps_parked.
+_DUE = text(
+    """
+    SELECT id FROM steps WHERE state = 'ready' AND turn IS NULL AND not_before <= :now
+    ORDER BY not_before LIMIT 500 FOR UPDATE SKIP LOCKED
+    """
+)
+
+
+def unpark(connection: Connection, *, now: datetime) -> None:
+    """Queue the steps whose `not_before` has come; they go among the others of their owners with a turn of their own."""
+    due = connection.execute(_DUE, {"now": now}).scalars().all()
+    make_ready(connection, due, from_states=["ready"])

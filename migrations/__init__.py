@@ -1,0 +1,1 @@
+"""Alembic's environment and versions; shipped as a package so that `mesh migrate` finds it anywhere."""

@@ -1,0 +1,53 @@
+"""What the service's processes are given."""
+
+import pytest
+
+from mesh.config import Settings, load
+from mesh.embedded.parts import environment, service, with_sandbox
+
+
+def test_a_child_reads_the_settings_that_its_parent_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = with_sandbox(Settings(database_url="postgresql://m@/mesh?host=/a%20b", port=8099, auth="local"), 9000)
+    for name, value in environment(parent).items():
+        monkeypatch.setenv(name, value)
+    assert load().model_dump() == parent.model_dump()
+
+
+def test_a_child_does_not_see_settings_that_its_parent_was_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "from elsewhere")
+    monkeypatch.setenv("TZ", "UTC")
+    given = environment(Settings(openai_api_key=None))
+    assert "OPENAI_API_KEY" not in given
+    assert given["TZ"] == "UTC"
+
+
+def test_rates_are_unlimited_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MESH_RATE_READ", "MESH_RATE_WRITE", "MESH_RATE_GENERATE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MESH_RATE_READ", "7/7")
+    given = environment(Settings())
+    assert (given["MESH_RATE_READ"], given["MESH_RATE_WRITE"], given["MESH_RATE_GENERATE"]) == ("7/7", "off", "off")
+
+
+def test_the_sandbox_stands_in_for_all_four_providers() -> None:
+    settings = with_sandbox(Settings(), 9000)
+    assert settings.sandbox
+    assert (
+        settings.anthropic_api_base,
+        settings.openai_api_base,
+        settings.gemini_api_base,
+        settings.groq_api_base,
+    ) == (
+        "http://127.0.0.1:9000",
+        "http://127.0.0.1:9000/v1",
+        "http://127.0.0.1:9000/v1beta",
+        "http://127.0.0.1:9000/openai/v1",
+    )
+    assert settings.groq_api_key is not None
+    assert settings.groq_api_key.get_secret_value() == "sandbox"
+
+
+def test_every_part_of_the_service_waits_for_what_it_needs() -> None:
+    parts = service(Settings(), needs=("postgres", "valkey"), concurrency=4, api_ready=lambda: True)
+    assert [part.name for part in parts] == ["api", "worker", "worker-control", "beat"]
+    assert all(part.needs == ("postgres", "valkey") for part in parts)
