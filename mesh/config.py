@@ -23,7 +23,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address that the API listens on")
     port: int = Field(8080, ge=1, le=65535, description="port that the API listens on")
     auth: Literal["keys", "local"] = Field("keys", description="`local`: no credentials needed, loopback only")
-    secrets: SecretStr = Field(SecretStr(""), description="keyring for API keys: `v2:<secret>,v1:<secret>`, newest first")
+    secrets: SecretStr = Field(
+        SecretStr(""), description="keyring for API keys: `v2:<secret>,v1:<secret>`, newest first"
+    )
     models_file: Path | None = Field(None, description="TOML file that extends the model catalogue")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")
     sandbox: bool = Field(False, description="allow running without a real provider, against `mesh sandbox`")

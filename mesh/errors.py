@@ -87,6 +87,10 @@ class DeadlineExceededError(MeshError):
     code = "timeout"
 
 
+# Of one reply: enough to repair it, and the prompt that asks for it stays short.
+MAX_REPLY_ERRORS = 20
+
+
 class InvalidReplyError(MeshError):
     """A model's reply breaks its schema or rules; `errors` says where and how, for a prompt that asks again."""
 
@@ -94,7 +98,7 @@ class InvalidReplyError(MeshError):
 
     def __init__(self, errors: Sequence[str]) -> None:
         super().__init__(f"The model's reply is invalid: {'; '.join(errors[:3])}")
-        self.errors = tuple(errors)
+        self.errors = tuple(errors[:MAX_REPLY_ERRORS])
 
 
 class ModelCallError(MeshError):

@@ -13,13 +13,16 @@ MIGRATION_LOCK = 0x6D657368_0001
 def run() -> None:
     """Upgrade within one transaction, under an advisory lock."""
     url = context.config.get_main_option("sqlalchemy.url") or ""
-    with engines.create(url, name="mesh-migrate").connect() as connection:
+    engine = engines.create(url, name="mesh-migrate")
+    with engine.connect() as connection:
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         connection.commit()
         context.configure(connection=connection, target_metadata=metadata)
         with context.begin_transaction():
             context.run_migrations()
+    # The lock lives as long as its session: none may stay in the pool.
+    engine.dispose()
 
 
 run()

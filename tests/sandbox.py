@@ -1,19 +1,24 @@
 """The stand-in provider as a real process, for tests of what calls models.
 
-`from tests.sandbox import sandbox, sandbox_process` in a conftest makes the fixture; `start_sandbox` starts one by hand.
+`from tests.sandbox import sandbox, sandbox_process` in a conftest makes the fixture `sandbox`; `start_sandbox` starts
+one by hand.
 """
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+import jsonschema  # type: ignore[import-untyped]  # comes without types, by way of litellm
 import pytest
 
 STOP_SECONDS = 5.0
+WAIT_SECONDS = 5.0
 
 
 @dataclass
@@ -34,6 +39,14 @@ class Sandbox:
         """The calls so far, oldest first, that have these values: `calls(provider="groq", status=200)`."""
         calls: list[dict[str, Any]] = self._get("/sandbox/calls")
         return [call for call in calls if all(call[name] == value for name, value in fields.items())]
+
+    def started(self, count: int) -> list[dict[str, Any]]:
+        """All calls, as soon as there are `count`; fails after a few seconds."""
+        return self._once(lambda calls: len(calls) >= count)
+
+    def ended(self, count: int) -> list[dict[str, Any]]:
+        """All calls, as soon as `count` of them have ended; fails after a few seconds."""
+        return self._once(lambda calls: sum(call["ended_at"] is not None for call in calls) >= count)
 
     def summary(self) -> dict[str, Any]:
         """Counts of the calls so far."""
@@ -72,8 +85,17 @@ class Sandbox:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
+
+    def _once(self, holds: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not holds(calls := self.calls()):
+            assert time.monotonic() < deadline, calls
+            time.sleep(0.01)
+        return calls
 
     def _get(self, path: str) -> Any:  # noqa: ANN401 - any JSON value
         return httpx.get(self.url + path).raise_for_status().json()
@@ -81,6 +103,11 @@ class Sandbox:
     def _send(self, method: str, path: str, body: object) -> None:
         answer = httpx.request(method, self.url + path, json=body)
         assert answer.is_success, answer.text
+
+
+def assert_valid(text: str, schema: dict[str, Any]) -> None:
+    """Assert that `text` is JSON that fits `schema`."""
+    jsonschema.validate(json.loads(text), schema)
 
 
 def start_sandbox(**options: object) -> Sandbox:

@@ -6,19 +6,18 @@ Error texts name places and never repeat the reply, so they can go into a prompt
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from mesh.errors import MeshError
+from mesh.errors import InvalidReplyError
 
 MAX_SUBTASKS = 20
 MAX_RESULT_CHARACTERS = 200_000
 MAX_MEMORY_CHARACTERS = 10_000
 MAX_DESCRIPTION_CHARACTERS = 10_000
 MAX_KEY_CHARACTERS = 100
-MAX_ERRORS = 20  # of one reply: enough to repair it, and the prompt that asks for it stays short
 
 _NOT_BLANK = r"\S"
 _MESSAGES = {
@@ -29,16 +28,6 @@ _MESSAGES = {
 }
 
 MemoryType = Literal["fact", "context", "decision", "feedback"]
-
-
-class InvalidReplyError(MeshError):
-    """A model's reply breaks its schema or rules; `errors` says where and how, for a prompt that asks again."""
-
-    code = "invalid_reply"
-
-    def __init__(self, errors: Sequence[str]) -> None:
-        super().__init__(f"The model's reply is invalid: {'; '.join(errors[:3])}")
-        self.errors = tuple(errors[:MAX_ERRORS])
 
 
 def _storable(text: str) -> str:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mesh.config import PROVIDERS, Settings, load
 from mesh.errors import ConfigurationError, MeshError, UnavailableError
 
 if TYPE_CHECKING:
+    from mesh.config import Settings
     from mesh.embedded.supervisor import Supervisor
 
 START_SECONDS = 60.0
@@ -30,7 +30,7 @@ class System:
 
     base_url: str
     admin_key: str
-    settings: Settings
+    settings: "Settings"
     supervisor: "Supervisor"
 
 
@@ -41,6 +41,8 @@ class System:
 @click.option("--concurrency", type=click.IntRange(1, 512), default=32, show_default=True, help="Steps run at once.")
 def up(host: str | None, port: int | None, home: Path | None, concurrency: int) -> None:
     """Run everything on this machine until Ctrl-C."""
+    from mesh.config import load
+
     for stop in (signal.SIGTERM, signal.SIGINT):  # SIGINT too, since a shell lets its background jobs ignore it
         signal.signal(stop, signal.default_int_handler)
     given = {"host": host, "port": port, "home": home}
@@ -57,7 +59,7 @@ def up(host: str | None, port: int | None, home: Path | None, concurrency: int) 
 
 @contextmanager
 def running_system(
-    settings: Settings, *, port: int | None = None, concurrency: int = 32, quiet: bool = False
+    settings: "Settings", *, port: int | None = None, concurrency: int = 32, quiet: bool = False
 ) -> Iterator[System]:
     """Start the whole system, and stop it on leaving; a background thread keeps its parts alive meanwhile.
 
@@ -84,7 +86,7 @@ def running_system(
         yield _start_parts(settings, supervisor, concurrency)
 
 
-def _with_local_auth(settings: Settings) -> Settings:
+def _with_local_auth(settings: "Settings") -> "Settings":
     if "auth" not in settings.model_fields_set:
         settings = settings.model_copy(update={"auth": "local"})
     if settings.auth == "local" and not _is_loopback(settings.host):
@@ -101,7 +103,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _with_port(settings: Settings, port: int | None) -> Settings:
+def _with_port(settings: "Settings", port: int | None) -> "Settings":
     from mesh.embedded.process import free_port, port_is_free
 
     wanted = settings.port if port is None else port
@@ -115,15 +117,17 @@ def _with_port(settings: Settings, port: int | None) -> Settings:
     return settings.model_copy(update={"port": wanted})
 
 
-def _start_services(settings: Settings, supervisor: "Supervisor") -> Settings:
+def _start_services(settings: "Settings", supervisor: "Supervisor") -> "Settings":
     """Start what the service needs and nobody gave: Postgres, Valkey, the sandbox, a secret; return where they are."""
     from pydantic import SecretStr
 
+    from mesh.config import PROVIDERS
     from mesh.embedded import parts
     from mesh.embedded.home import kept
     from mesh.embedded.postgres import Postgres
     from mesh.embedded.process import free_port
     from mesh.embedded.valkey import Valkey
+    from mesh.sandbox.formats import BASES
 
     secrets = settings.secrets.get_secret_value() or kept(settings.home / "secrets", _new_secret)
     changes: dict[str, object] = {"secrets": SecretStr(secrets)}
@@ -133,7 +137,7 @@ def _start_services(settings: Settings, supervisor: "Supervisor") -> Settings:
         changes["redis_url"] = valkey.url
     if not settings.openai_api_base and not any(getattr(settings, f"{name}_api_key") for name in PROVIDERS):
         port = free_port()
-        settings = parts.with_sandbox(settings, port)
+        settings = parts.with_sandbox(settings, port, BASES.items())
         supervisor.add(parts.sandbox(settings, port))
     if not settings.database_url:
         postgres = Postgres(settings.home)
@@ -144,7 +148,7 @@ def _start_services(settings: Settings, supervisor: "Supervisor") -> Settings:
     return settings.model_copy(update=changes)
 
 
-def _start_parts(settings: Settings, supervisor: "Supervisor", concurrency: int) -> System:
+def _start_parts(settings: "Settings", supervisor: "Supervisor", concurrency: int) -> System:
     """Bring the schema up to date, start API, workers and beat, and wait until the whole is healthy."""
     from mesh.db.migrate import upgrade
     from mesh.embedded.parts import service
@@ -183,7 +187,7 @@ def _ask(url: str, key: str) -> tuple[int, dict[str, object]]:
         return 0, {"error": repr(error)}
 
 
-def _base_url(settings: Settings) -> str:
+def _base_url(settings: "Settings") -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 

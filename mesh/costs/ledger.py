@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, update
+from sqlalchemy.dialects.postgresql import insert
 
 from mesh.db.tables import model_calls
 
@@ -50,9 +51,10 @@ class Bill:
 
 
 def open_call(connection: Connection, spender: Spender, opening: Opening, *, now: datetime) -> None:
-    """Write the row of a call that is about to be sent."""
+    """Write the row of a call that is about to be sent; one that stands already (a repeated write) stays."""
     connection.execute(
-        insert(model_calls).values(
+        insert(model_calls)
+        .values(
             id=opening.call_id,
             user_id=spender.user_id,
             key_id=spender.key_id,
@@ -76,6 +78,7 @@ def open_call(connection: Connection, spender: Spender, opening: Opening, *, now
             sandbox=opening.sandbox,
             created_at=now,
         )
+        .on_conflict_do_nothing()
     )
 
 

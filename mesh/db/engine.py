@@ -24,10 +24,14 @@ def create(url: str, *, name: str) -> Engine:
         ConfigurationError: there is no URL, or it is not PostgreSQL's.
     """
     if not url:
-        raise ConfigurationError("MESH_DATABASE_URL is not set: give a PostgreSQL address, or use `mesh up`, which brings one.")
+        raise ConfigurationError(
+            "MESH_DATABASE_URL is not set: give a PostgreSQL address, or use `mesh up`, which brings one."
+        )
     parsed = make_url(url)
     if parsed.get_backend_name() != "postgresql":
-        raise ConfigurationError(f"MESH_DATABASE_URL must be a postgresql:// address, not {parsed.get_backend_name()}://.")
+        raise ConfigurationError(
+            f"MESH_DATABASE_URL must be a postgresql:// address, not {parsed.get_backend_name()}://."
+        )
     return create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
         pool_size=POOL_SIZE,

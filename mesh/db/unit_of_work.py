@@ -3,14 +3,26 @@
 Services open one per call; messages (permits, live events) leave after the commit, never inside it.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mesh.errors import UnavailableError
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+# How long something paid for is kept in hand while the database is away: longer than any restart or failover.
+PERSIST_SECONDS = 300.0
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 1.0
 
 
 class UnitOfWork:
@@ -58,3 +70,25 @@ class Database:
                 raise UnavailableError("The database broke off; try again shortly.") from error
             raise
         work.send()
+
+    def persist(self, write: Callable[[UnitOfWork], T]) -> T:
+        """Run `write` in a transaction of its own, again and again until the database answers.
+
+        For what must not be lost, such as a reply that was paid for.  A commit that broke off may have taken place,
+        so `write` must find that out itself (a fence, a conflict) when it runs once more.
+
+        Raises:
+            UnavailableError: the database stayed away for five minutes.
+        """
+        give_up = time.monotonic() + PERSIST_SECONDS
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                with self.begin() as work:
+                    return write(work)
+            except UnavailableError as error:
+                if time.monotonic() > give_up:
+                    raise
+                log.warning("database_away", error=type(error.__cause__).__name__, retry_seconds=pause)
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

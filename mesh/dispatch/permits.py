@@ -33,8 +33,11 @@ _BROKER_ERRORS = (BrokerError, RedisError, OSError)
 class Dispatcher(Protocol):
     """What services need of the broker."""
 
-    def send(self, queue: str, count: int = 1) -> None:
-        """Put `count` permits into `queue`; never raises."""
+    def send(self, queue: str, count: int = 1, *, refill: bool = False) -> None:
+        """Put `count` permits into `queue`; never raises.
+
+        A `refill` permit stands for an empty slot: whoever claims with it passes it on while the queue has more.
+        """
 
     def waiting(self, queue: str) -> int | None:
         """Permits in `queue` that no worker has taken yet; None when the broker does not answer."""
@@ -53,13 +56,13 @@ class Permits:
         )
         self._resting_until = 0.0
 
-    def send(self, queue: str, count: int = 1) -> None:
+    def send(self, queue: str, count: int = 1, *, refill: bool = False) -> None:
         """Put `count` permits into `queue`; gives up (and rests for 5 s) when the broker does not take one in 2 s."""
         if time.monotonic() < self._resting_until:
             return
         try:
             for _ in range(count):
-                self._celery.send_task(RUN_STEP, args=(queue,), queue=queue, ignore_result=True)
+                self._celery.send_task(RUN_STEP, args=(queue, refill), queue=queue, ignore_result=True)
         except _BROKER_ERRORS as error:
             self._rest("permit_not_sent", queue, error)
 
@@ -67,14 +70,15 @@ class Permits:
         """The broker's own count; 0 for a queue that it has never heard of."""
         if time.monotonic() < self._resting_until:
             return None
-        try:
-            with self._celery.connection_for_write() as connection:
-                return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
-        except connection.channel_errors:
-            return 0
-        except _BROKER_ERRORS as error:
-            self._rest("queue_not_counted", queue, error)
-            return None
+        with self._celery.connection_for_write() as connection:
+            try:
+                # The stubs lack the virtual channel that Redis has; every transport's has this method.
+                return int(connection.default_channel.queue_declare(queue, passive=True).message_count)  # type: ignore[attr-defined]
+            except connection.channel_errors:
+                return 0
+            except _BROKER_ERRORS as error:
+                self._rest("queue_not_counted", queue, error)
+                return None
 
     def _rest(self, event: str, queue: str, error: Exception) -> None:
         self._resting_until = time.monotonic() + REST_SECONDS

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -34,23 +34,11 @@ def sandbox(settings: Settings, port: int) -> Part:
     return _part(settings, "sandbox", ["sandbox", "--port", str(port)], ready=partial(_listens, port))
 
 
-def with_sandbox(settings: Settings, port: int) -> Settings:
-    """`settings` with the sandbox at `port` in the place of each of the four providers."""
-    root = f"http://127.0.0.1:{port}"
-    key = SecretStr("sandbox")
-    return settings.model_copy(
-        update={
-            "sandbox": True,
-            "anthropic_api_key": key,
-            "openai_api_key": key,
-            "gemini_api_key": key,
-            "groq_api_key": key,
-            "anthropic_api_base": root,
-            "openai_api_base": f"{root}/v1",
-            "gemini_api_base": f"{root}/v1beta",
-            "groq_api_base": f"{root}/openai/v1",
-        }
-    )
+def with_sandbox(settings: Settings, port: int, bases: Collection[tuple[str, str]]) -> Settings:
+    """`settings` with the sandbox at `port` in the place of every provider in `bases`, (name, path) each."""
+    addresses = {f"{name}_api_base": f"http://127.0.0.1:{port}{path}" for name, path in bases}
+    keys = {f"{name}_api_key": SecretStr("sandbox") for name, _ in bases}
+    return settings.model_copy(update={"sandbox": True, **addresses, **keys})
 
 
 def environment(settings: Settings) -> dict[str, str]:

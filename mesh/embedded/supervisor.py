@@ -19,7 +19,7 @@ from typing import Self
 from mesh.embedded.process import tail
 from mesh.errors import UnavailableError
 
-TICK_SECONDS = 0.02  # what it costs: one waitpid a part, 0.1% of a core for eight
+TICK_SECONDS = 0.02  # one waitpid a part: 0.6% of a core for eight parts
 FIRST_DELAY_SECONDS = 0.1
 LAST_DELAY_SECONDS = 5.0
 STABLE_SECONDS = 10.0

@@ -8,6 +8,7 @@ Both sides use redis-py's connections directly, without pool, retries and measur
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -24,6 +25,9 @@ from mesh.events.log import StoredEvent
 CHANNEL_PREFIX = "mesh:task:"
 SKIP_SECONDS = 5.0
 SILENCE_SECONDS = 3.0
+
+# What a connection raises that does not stand any more.
+LOST = (RedisError, OSError)
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +50,23 @@ def _connection(redis_url: str) -> _Connection:
     return cast("_Connection", pool.make_connection())
 
 
+def encode(events: Sequence[StoredEvent]) -> str:
+    """Events of one commit as one message."""
+    return json.dumps([{"data": one.data, "type": one.type, "id": one.sequence} for one in events])
+
+
+def decode(message: bytes) -> list[StoredEvent]:
+    """What `encode` was given.
+
+    Raises:
+        ValueError: somebody else made this.
+    """
+    try:
+        return [StoredEvent(int(one["id"]), str(one["type"]), dict(one["data"])) for one in json.loads(message)]
+    except (KeyError, TypeError) as error:
+        raise ValueError("This is no list of events.") from error
+
+
 class LivePublisher:
     """Announces stored events; losing one delays a stream, nothing more, so publishing never raises.
 
@@ -63,7 +84,7 @@ class LivePublisher:
         """Send `events`, the task's next ones in their order, as one message; call it after their commit."""
         if not events or self._monotonic() < self._skip_until:
             return
-        message = json.dumps([{"data": one.data, "type": one.type, "id": one.sequence} for one in events])
+        message = encode(events)
         with self._lock:
             if self._monotonic() < self._skip_until:  # another thread found out while this one waited
                 return
@@ -114,9 +135,12 @@ class LiveConnection:
         """Connect."""
         self._connection = _connection(redis_url)
         self._connection.connect()
+        self._unconfirmed: Counter[str] = Counter()
 
     def follow(self, task_ids: Iterable[str]) -> None:
-        """Subscribe to these tasks; each is answered by one `Standing`, also one that is followed already."""
+        """Subscribe to these tasks; `Standing` answers, also for one that is followed already."""
+        task_ids = list(task_ids)
+        self._unconfirmed.update(task_ids)
         self._send("SUBSCRIBE", *(CHANNEL_PREFIX + one for one in task_ids))
 
     def unfollow(self, task_ids: Iterable[str]) -> None:
@@ -137,21 +161,28 @@ class LiveConnection:
         if not isinstance(response, list) or response[0] not in (b"subscribe", b"message"):
             return None
         task_id = response[1].decode().removeprefix(CHANNEL_PREFIX)
-        return Standing(task_id) if response[0] == b"subscribe" else _parse(task_id, response[2])
+        return self._confirmed(task_id) if response[0] == b"subscribe" else self._published(task_id, response[2])
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.disconnect()
 
+    def _confirmed(self, task_id: str) -> Standing | None:
+        self._unconfirmed[task_id] -= 1
+        if self._unconfirmed[task_id]:  # left and joined again meanwhile: only the last answer holds
+            return None
+        del self._unconfirmed[task_id]
+        return Standing(task_id)
+
+    def _published(self, task_id: str, message: bytes) -> Live | None:
+        try:
+            events = decode(message)
+        except ValueError:
+            log.warning("live_message_unreadable", task_id=task_id, bytes=len(message))
+            return None
+        return Live(task_id, events) if events else None
+
     def _send(self, *command: str) -> None:
         if not self._connection.is_connected:  # else redis-py would make a new one, without the subscriptions
             raise RedisConnectionError("The Pub/Sub connection is closed.")
         self._connection.send_command(*command)
-
-
-def _parse(task_id: str, message: bytes) -> Live | None:
-    try:
-        return Live(task_id, [StoredEvent(int(one["id"]), one["type"], one["data"]) for one in json.loads(message)])
-    except (ValueError, KeyError, TypeError):
-        log.warning("live_message_unreadable", task_id=task_id, size=len(message))
-        return None

@@ -1,6 +1,6 @@
 """Every kind of stored event, one class each; the field names are the contract's (section 4)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -31,7 +31,7 @@ class Plan(Event):
 
     type = "plan"
     iteration: int
-    steps: list[Mapping[str, Any]]
+    steps: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class Memory:
             row = work.connection.execute(select(memories).where(memories.c.id == memory_id)).one()
         return _view(row)
 
-    def list(  # noqa: PLR0913  # one argument for each filter
+    def list(  # one argument for each filter
         self,
         principal: Principal,
         network_id: str,

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
@@ -46,9 +45,13 @@ class Completion(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """One request to one model: `call_id` is its ledger row and travels as the header `X-Mesh-Call`."""
+    """One request to one model: `call_id` is its ledger row and travels as the header `X-Mesh-Call`.
+
+    `requested_model` is the name that the user gave, if any; `model` may be its successor, or a fallback.
+    """
 
     call_id: str
+    requested_model: str | None
     model: Model
     messages: Messages
     schema: dict[str, Any]
@@ -97,8 +100,8 @@ class Journal(Protocol):
     def failed(self, call: ModelCall, error: ModelCallError, raw: RawReply | None, *, seconds: float) -> None:
         """`call` failed, or brought an invalid reply (`raw`), after `seconds`."""
 
-    def cancelled(self, call: ModelCall, *, seconds: float) -> None:
-        """`call` was stopped by us after `seconds`; what the provider used is unknown."""
+    def cancelled(self, call: ModelCall) -> None:
+        """`call` was stopped by us; what the provider used is unknown."""
 
 
 class Translator(Protocol):
@@ -114,8 +117,7 @@ class Translator(Protocol):
 class Cancellation:
     """The way to stop one step's work from another thread, between its calls and during them."""
 
-    def __init__(self, *, started_at: datetime) -> None:
-        self.started_at = started_at
+    def __init__(self) -> None:
         self._lock = Lock()
         self._cancelled = False
         self._running: Future[Any] | None = None

@@ -127,6 +127,7 @@ class Gateway:
         limit = turn.model.max_output_tokens
         call = ModelCall(
             call_id=new_id("call"),
+            requested_model=request.model,
             model=turn.model,
             messages=messages,
             schema=request.schema,
@@ -141,7 +142,7 @@ class Gateway:
         try:
             return call, turn.cancellation.watch(lambda: self._translator.start(call)).result()
         except (CancelledError, StepLostError) as error:
-            turn.journal.cancelled(call, seconds=time.monotonic() - started)
+            turn.journal.cancelled(call)
             raise StepLostError("The step was cancelled while its model was at work.") from error
         except ModelCallError as error:
             turn.journal.failed(call, error, None, seconds=time.monotonic() - started)

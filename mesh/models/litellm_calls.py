@@ -8,15 +8,14 @@ import asyncio
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from decimal import Decimal
 from threading import Thread
 from typing import Any
 
-from mesh.config import PROVIDERS, Settings
 from mesh.errors import ModelCallError
 from mesh.models.calls import ModelCall, RawReply, Usage
 from mesh.models.failures import classify
+from mesh.models.providers import Access
 
 # LiteLLM computes with floats; prices are multiples of 1e-12 US dollars at the finest.
 _COST_QUANTUM = Decimal("1e-12")
@@ -37,27 +36,6 @@ def load_litellm() -> Any:
     litellm.drop_params = True
     litellm.telemetry = False
     return litellm
-
-
-@dataclass(frozen=True)
-class Access:
-    """How to reach a provider."""
-
-    api_key: str
-    api_base: str | None
-
-
-def configured(settings: Settings) -> dict[str, Access]:
-    """The providers that have a key; OpenAI also by its address alone, for local servers that need no key."""
-    found = {}
-    for provider in PROVIDERS:
-        key = getattr(settings, f"{provider}_api_key")
-        base = getattr(settings, f"{provider}_api_base")
-        if key is not None and key.get_secret_value():
-            found[provider] = Access(key.get_secret_value(), base)
-        elif provider == "openai" and base:
-            found[provider] = Access("none", base)
-    return found
 
 
 class LiteLLMCalls:

@@ -153,7 +153,9 @@ class Networks:
         problems = []
         for index, config in enumerate(configs):
             if config.name in names:
-                problems.append(Problem(f"/agents/{index}/name", "duplicate", "Names of agents are unique in a network."))
+                problems.append(
+                    Problem(f"/agents/{index}/name", "duplicate", "Names of agents are unique in a network.")
+                )
             names.add(config.name)
         if problems:
             raise InvalidInputError("The agents cannot be made as given.", problems)
@@ -185,9 +187,7 @@ def _insert_agents(connection: Connection, network_id: str, configs: Sequence[Ag
     return [str(row["id"]) for row in rows]
 
 
-def _agent_views(
-    connection: Connection, network_ids: Sequence[str], agent_id: str | None = None
-) -> list[AgentView]:
+def _agent_views(connection: Connection, network_ids: Sequence[str], agent_id: str | None = None) -> list[AgentView]:
     """Agents in the order of their making (uq_agents_network_id_name finds a network's)."""
     working = exists().where(steps.c.agent_id == agents.c.id, steps.c.state == "running")
     query = select(agents, working.label("working")).where(agents.c.network_id.in_(network_ids)).order_by(agents.c.id)

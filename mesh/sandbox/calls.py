@@ -41,14 +41,12 @@ class Call:
 class Calls:
     """Counts calls, keeps the last ones, and appends a line at the start and at the end of each to a file."""
 
-    def __init__(self, log: Path | None = None) -> None:
-        self._kept: deque[Call] = deque(maxlen=KEPT)
+    def __init__(self, log: Path | None = None, *, kept: int = KEPT) -> None:
+        self._kept: deque[Call] = deque(maxlen=kept)
         self._count = 0
         self._file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if log else None
 
-    def start(
-        self, provider: Provider, path: str, request_id: str, ask: Ask, marker: str, fault: Fault | None
-    ) -> Call:
+    def start(self, provider: Provider, path: str, request_id: str, ask: Ask, marker: str, fault: Fault | None) -> Call:
         """Record that a call has come; `marker` is what the caller sent as `X-Mesh-Call`."""
         self._count += 1
         call = Call(

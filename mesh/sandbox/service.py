@@ -38,7 +38,7 @@ CONTEXT_ERRORS: dict[Provider, str] = {  # as the providers word them: clients c
     "anthropic": "prompt is too long: 1200000 tokens > 1000000 maximum",
     "openai": "This model's maximum context length is 128000 tokens. However, your messages resulted in 150000 tokens.",
     "gemini": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
-    "groq": "Please reduce the length of the messages or completion: maximum context length is 131072 tokens.",
+    "groq": "Please reduce the length of the messages or completion.",
 }
 
 
@@ -74,11 +74,12 @@ class Service:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a call to one of the providers' paths."""
+        body = await request.read()
         arrived = asyncio.get_running_loop().time()
         resource = request.match_info.route.resource
         provider = PATHS[resource.canonical if resource else ""]
         request_id = f"req_sandbox{next(self._numbers):010d}"
-        ask, fault, text, refusal = await self._understand(provider, request)
+        ask, fault, text, refusal = self._understand(provider, request, body)
         call = self.calls.start(provider, request.path, request_id, ask, request.headers.get(MARKER, ""), fault)
         format_ = FORMATS[provider]
         exchange = _Exchange(request, format_, {format_.request_id_header: request_id}, ask, fault, call)
@@ -92,12 +93,12 @@ class Service:
         finally:
             self.calls.end(call)
 
-    async def _understand(
-        self, provider: Provider, request: web.Request
+    def _understand(
+        self, provider: Provider, request: web.Request, body: bytes
     ) -> tuple[Ask, Fault | None, str, _RefusedError | None]:
         ask, fault, text = Ask("", stream=False, messages=()), None, ""
         try:
-            ask = await _ask(FORMATS[provider], request)
+            ask = _ask(FORMATS[provider], request, body)
             fault = self.faults.choose(provider, ask, request.headers)
             text = text_for(ask)
         except _RefusedError as error:
@@ -145,12 +146,11 @@ class Service:
             await asyncio.sleep(remaining)
 
 
-async def _ask(format_: Format, request: web.Request) -> Ask:
+def _ask(format_: Format, request: web.Request, body: bytes) -> Ask:
     if not format_.key(request.headers):
         raise _RefusedError(401, "No API key was sent; the sandbox takes any that is not empty.")
     try:
-        body = json.loads(await request.read())
-        return format_.parse(body, request.match_info.get("call", ""))
+        return format_.parse(json.loads(body), request.match_info.get("call", ""))
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # a shape that no client library sends
         raise BadRequestError(f"The body is not a request that can be read: {type(error).__name__}.") from error
 

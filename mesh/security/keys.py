@@ -60,7 +60,7 @@ _NOTE_USE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KeyView:
     """A key without its secret."""
 

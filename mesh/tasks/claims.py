@@ -62,6 +62,8 @@ class Claim:
     depends_on: Sequence[str]
     attempt: int
     failures: int
+    # Whether the queue held another ready step.
+    more: bool
 
 
 # `turn` scans ix_steps_turn from its front, `best` ix_steps_owner_best; both stop at the first row nobody else holds.
@@ -87,9 +89,13 @@ _CLAIM = text(
         turn = (SELECT turn FROM turn)
     WHERE id = (SELECT id FROM best)
     RETURNING id, task_id, owner, queue, kind, iteration, key, agent_id, agent_name, agent_type, description,
-        depends_on, attempt, failures, set_config('synchronous_commit', 'off', true)
+        depends_on, attempt, failures,
+        (SELECT count(*) FROM (SELECT 1 FROM steps WHERE queue = :queue AND state = 'ready' AND turn IS NOT NULL
+                               LIMIT 2) ready) > 1 AS more,
+        set_config('synchronous_commit', 'off', true)
     """
 )
+
 
 def claim(connection: Connection, *, queue: str, worker_id: str, now: datetime) -> Claim | None:
     """Take the next step of `queue` for `worker_id`, or None when there is nothing to do."""

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from mesh.agents.schemas import InvalidReplyError, Subtask
+from mesh.agents.schemas import Subtask
+from mesh.errors import InvalidReplyError
 from mesh.tasks.states import OPEN_STEPS, StepState
 
 _FRUITLESS = frozenset({StepState.FAILED, StepState.CANCELLED, StepState.SKIPPED})

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, case, func, select
 
-from mesh.db.tables import model_calls, steps, tasks
+from mesh.db.tables import model_calls, steps
 from mesh.tasks.states import OPEN_STEPS, TaskStatus
 
 

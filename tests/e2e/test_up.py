@@ -65,7 +65,7 @@ def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
 
 def processes(ancestor: int) -> dict[int, str]:
     """The processes under `ancestor`, each with its command line."""
-    rows = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     table = {int(pid): (int(parent), args) for pid, parent, args in (row.split(None, 2) for row in rows.splitlines())}
     found = {ancestor}
     while grown := {pid for pid, (parent, _) in table.items() if parent in found} - found:

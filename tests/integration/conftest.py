@@ -52,6 +52,9 @@ def migrated_database(postgres_url: str) -> str:
     """The name of a database with the newest schema, to be copied and never changed."""
     _execute(postgres_url, "CREATE DATABASE migrated")
     upgrade(_renamed(postgres_url, "migrated"))
+    # A session that stays open would block every copy.
+    _execute(postgres_url, "ALTER DATABASE migrated ALLOW_CONNECTIONS false")
+    _execute(postgres_url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'migrated'")
     return "migrated"
 
 

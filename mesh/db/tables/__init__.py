@@ -9,4 +9,15 @@ from mesh.db.tables.security import api_keys
 from mesh.db.tables.tasks import steps, tasks
 from mesh.db.tables.workers import workers
 
-__all__ = ["agents", "api_keys", "events", "memories", "metadata", "model_calls", "networks", "steps", "tasks", "workers"]
+__all__ = [
+    "agents",
+    "api_keys",
+    "events",
+    "memories",
+    "metadata",
+    "model_calls",
+    "networks",
+    "steps",
+    "tasks",
+    "workers",
+]

@@ -42,7 +42,7 @@ def body(brief: Brief) -> str:
         f"{what} {audience_of(brief)}.\n\n{listed}"
         "Start with one real task of yours this week, and see what changes.\n\n"
         f"**[See {product} at work]**\n\n"
-        "Questions? Just reply: a person reads every answer.\n\n"
+        "Questions? Just reply to this mail.\n\n"
         f"The {brief.product or 'product'} team"
     )
 
@@ -70,7 +70,7 @@ def design(brief: Brief) -> str:
 def analytics(brief: Brief) -> str:
     """Metrics, tests, tracking."""
     first, second, *_ = subjects(brief)
-    lead = brief.features[0] if brief.features else "the main benefit"
+    lead = brief.features[-1] if brief.features else "the main benefit"
     return (
         "### What is measured\n\n"
         "- Primary: conversion rate = people who try it / delivered, within 7 days of the send.\n"
@@ -134,7 +134,7 @@ def subjects(brief: Brief) -> list[str]:
 
 def preheader(brief: Brief) -> str:
     """One line that adds to the subject line."""
-    return f"{_upper(join(brief.features) or 'A closer look')}: see it in two minutes."
+    return f"{_upper(join(brief.features) or 'A closer look')}: see how it works."
 
 
 def benefit(feature: str, at: int) -> str:

@@ -59,7 +59,7 @@ def _plan(facts: Brief, agents: Sequence[str]) -> Json:
         {
             "key": key if key not in keys[:at] else f"{key}-{at + 1}",
             "agent": agent,
-            "description": f"{DELIVERS[craft_of(agent)]}. The task: {facts.task} Known: {_known(facts)}.",
+            "description": f"{DELIVERS[craft_of(agent)]}. The task: {_sentence(facts.task)} Known: {_known(facts)}.",
             "depends_on": [],
         }
         for at, (key, agent) in enumerate(zip(keys, agents, strict=True))
@@ -113,7 +113,7 @@ def _craft_text(facts: Brief, craft: Craft) -> str:
     if facts.is_campaign and craft in campaign.WRITERS:
         return campaign.WRITERS[craft](facts)
     return (
-        f"### Approach\n\n{facts.subtask or f'{DELIVERS[craft]}. The task: {facts.task}'}\n\n"
+        f"### Approach\n\n{facts.subtask or f'{DELIVERS[craft]}. The task: {_sentence(facts.task)}'}\n\n"
         "### Steps\n\n"
         "1. Settle what the result must let its reader do, and what is out of scope.\n"
         f"2. Work from what is known: {_known(facts)}.\n"
@@ -140,6 +140,10 @@ def _known(facts: Brief) -> str:
     known = [f"{name} {value}" for name, value in fields.items() if value]
     known += [f"features {campaign.join(facts.features)}"] if facts.features else []
     return "; ".join(known) or "the task alone"
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _memory(kind: str, content: str, confidence: float) -> Json:

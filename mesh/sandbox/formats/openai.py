@@ -23,7 +23,7 @@ class OpenAI:
     """`POST /openai/v1/chat/completions`."""
 
     request_id_header = "x-request-id"
-    object_id = "chatcmpl"
+    service_tier = "default"
 
     def key(self, headers: Mapping[str, str]) -> str:
         """The bearer token."""
@@ -88,12 +88,14 @@ class OpenAI:
         }
 
     def _envelope(self, ask: Ask, answer: Answer, kind: str) -> Json:
-        identity = {"id": f"{self.object_id}-{answer.id}", "object": kind, "created": answer.created}
-        return identity | {"model": ask.model, "system_fingerprint": "fp_sandbox"}
+        identity = {"id": f"chatcmpl-{answer.id}", "object": kind, "created": answer.created}
+        return identity | {"model": ask.model, "system_fingerprint": "fp_sandbox", "service_tier": self.service_tier}
 
 
 class Groq(OpenAI):
     """`POST /groq/openai/v1/chat/completions`."""
+
+    service_tier = "on_demand"
 
     def usage(self, answer: Answer) -> Json:
         """Tokens, and Groq's timings in seconds."""

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -226,6 +228,19 @@ def test_a_part_that_ignores_its_stop_signal_is_killed_with_its_children(
         supervisor.wait_ready()
         family = descendants(os.getpid())
     assert not alive(family)
+
+
+def test_ctrl_c_while_it_stops_kills_at_once(home: Path) -> None:
+    script = f"trap '' TERM; touch {home}/up; while :; do sleep 0.1; done"
+    log = home / "log"
+    stubborn = Part("stubborn", lambda: spawn(["/bin/sh", "-c", script], log=log), log, (home / "up").exists)
+    with Supervisor() as supervisor:
+        supervisor.add(stubborn)
+        supervisor.wait_ready()
+        began = time.monotonic()
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        supervisor.stop()
+        assert time.monotonic() - began < stubborn.grace_seconds / 2
 
 
 def test_a_home_belongs_to_one_process(home: Path) -> None:

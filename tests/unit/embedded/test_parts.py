@@ -2,12 +2,15 @@
 
 import pytest
 
-from mesh.config import Settings, load
+from mesh.config import PROVIDERS, Settings, load
 from mesh.embedded.parts import environment, service, with_sandbox
+from mesh.sandbox.formats import BASES
 
 
 def test_a_child_reads_the_settings_that_its_parent_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    parent = with_sandbox(Settings(database_url="postgresql://m@/mesh?host=/a%20b", port=8099, auth="local"), 9000)
+    parent = with_sandbox(
+        Settings(database_url="postgresql://m@/mesh?host=/a%20b", port=8099, auth="local"), 9000, BASES.items()
+    )
     for name, value in environment(parent).items():
         monkeypatch.setenv(name, value)
     assert load().model_dump() == parent.model_dump()
@@ -30,21 +33,12 @@ def test_rates_are_unlimited_unless_they_are_set(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_sandbox_stands_in_for_all_four_providers() -> None:
-    settings = with_sandbox(Settings(), 9000)
+    settings = with_sandbox(Settings(), 9000, BASES.items())
     assert settings.sandbox
-    assert (
-        settings.anthropic_api_base,
-        settings.openai_api_base,
-        settings.gemini_api_base,
-        settings.groq_api_base,
-    ) == (
-        "http://127.0.0.1:9000",
-        "http://127.0.0.1:9000/v1",
-        "http://127.0.0.1:9000/v1beta",
-        "http://127.0.0.1:9000/openai/v1",
-    )
-    assert settings.groq_api_key is not None
-    assert settings.groq_api_key.get_secret_value() == "sandbox"
+    assert set(BASES) == set(PROVIDERS)
+    for provider, path in BASES.items():
+        assert getattr(settings, f"{provider}_api_base") == f"http://127.0.0.1:9000{path}"
+        assert getattr(settings, f"{provider}_api_key").get_secret_value() == "sandbox"
 
 
 def test_every_part_of_the_service_waits_for_what_it_needs() -> None:

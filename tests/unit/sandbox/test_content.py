@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
-import jsonschema
 import pytest
 
 from mesh.agents import prompts, schemas
-from mesh.agents.prompts import AgentView, FinishedStep, MemoryView, TaskView
+from mesh.agents.prompts import AgentView, FinishedStep, TaskView
 from mesh.sandbox.content import text_for
 from mesh.sandbox.exchange import Ask
+from tests.sandbox import assert_valid
 
 FEATURES = ["AI code completion", "Automated testing", "Performance optimization"]
 TASK = TaskView(
@@ -51,7 +51,7 @@ def _decide(
         specialists=[AgentView(name, AGENTS.get(name, "custom")) for name in names],
         task=task,
         shared_context={},
-        memories=[MemoryView("memory_1", "fact", '{"product_name": "Other Thing"}', 0.9)],
+        memories=[],
         finished=finished,
         iteration=1,
         max_iterations=10,
@@ -60,7 +60,7 @@ def _decide(
     )
     schema = schemas.decision_schema(names)
     text = text_for(_ask(messages, schema))
-    jsonschema.validate(json.loads(text), schema["schema"])
+    assert_valid(text, schema["schema"])
     return schemas.parse_decision(text, names, must_conclude=must_conclude)
 
 
@@ -76,7 +76,7 @@ def _work(name: str, task: TaskView = TASK) -> schemas.Reply:
     )
     schema = schemas.reply_schema()
     text = text_for(_ask(messages, schema))
-    jsonschema.validate(json.loads(text), schema["schema"])
+    assert_valid(text, schema["schema"])
     return schemas.parse_reply(text)
 
 
@@ -141,8 +141,10 @@ def test_the_copy_uses_all_facts_of_the_brief() -> None:
     assert all(0 < len(subject) <= 50 for subject in subjects)
 
 
-def test_facts_of_other_tasks_in_the_memory_are_not_used() -> None:
-    assert "Other Thing" not in _decide().model_dump_json()
+def test_facts_come_from_the_context_and_not_from_what_others_wrote() -> None:
+    written = FinishedStep("a", "Ann", "Do.", "succeeded", '{"product_name": "Other Thing"}', 0.9)
+    decision = _decide(written, task=TaskView("Plan a campaign", {}))
+    assert decision.content.startswith("# E-mail campaign for our new product")
 
 
 def test_a_custom_agent_and_another_kind_of_task_get_a_sensible_answer() -> None:
@@ -159,5 +161,7 @@ def test_direct_generation_writes_the_mail_that_is_asked_for() -> None:
 def test_the_schemas_are_known_by_their_properties_too() -> None:
     """Anthropic and Gemini are sent no schema name."""
     schema = {**schemas.reply_schema(), "name": ""}
-    ask = _ask([{"role": "system", "content": 'You are "Design Specialist"'}, {"role": "user", "content": "launch"}], schema)
+    ask = _ask(
+        [{"role": "system", "content": 'You are "Design Specialist"'}, {"role": "user", "content": "launch"}], schema
+    )
     assert "Layout" in json.loads(text_for(ask))["result"]

@@ -1,0 +1,131 @@
+"""Errors as RFC 9457 problems: the one place that knows what an error means in HTTP.
+
+Views and services raise; nothing here shows a stack trace, a secret, or the text that was refused.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from traceback import format_exception
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from mesh.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidCursorError,
+    InvalidInputError,
+    MeshError,
+    NotFoundError,
+    Problem,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from mesh.security.token import redact
+
+log = structlog.get_logger(__name__)
+
+MAX_BODY_BYTES = 1_000_000
+RETRY_AFTER_SECONDS = 2
+
+
+class MalformedRequestError(MeshError):
+    """A body that is not JSON as RFC 8259 means it, or a query parameter that cannot be read."""
+
+    code = "malformed_request"
+
+    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class UnsupportedMediaTypeError(MeshError):
+    """A body that does not say that it is JSON."""
+
+    code = "unsupported_media_type"
+
+
+# Looked up along the error's bases, so that a special case of one of these need not be listed.
+_STATUS: dict[type, HTTPStatus] = {
+    MalformedRequestError: HTTPStatus.BAD_REQUEST,
+    InvalidCursorError: HTTPStatus.BAD_REQUEST,
+    UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    ConflictError: HTTPStatus.CONFLICT,
+    UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    InvalidInputError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    MeshError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+_HEADERS: dict[HTTPStatus, dict[str, str]] = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Bearer realm="ai-mesh"'},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": str(RETRY_AFTER_SECONDS)},
+}
+# Flask's and Werkzeug's own errors: code and detail.
+_OF_FLASK: dict[int, tuple[str, str]] = {
+    400: ("malformed_request", "The request cannot be read."),
+    404: ("not_found", "There is nothing at this address."),
+    405: ("method_not_allowed", "This address does not take this method; see the header Allow."),
+    413: ("too_large", f"A body holds at most {MAX_BODY_BYTES:,} bytes."),
+}
+_UNEXPECTED = "Something went wrong here; it is logged under the request_id."
+
+
+def install(app: Flask) -> None:
+    """Answer every error of `app` as a problem."""
+    app.register_error_handler(MeshError, _of_mesh)
+    app.register_error_handler(HTTPException, _of_flask)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _of_mesh(error: MeshError) -> Response:
+    status = next(_STATUS[base] for base in type(error).__mro__ if base in _STATUS)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log(error, error.code, status)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _problem(status, "internal_error", _UNEXPECTED)
+    return _problem(status, error.code, str(error), getattr(error, "problems", ()), _HEADERS.get(status))
+
+
+def _of_flask(error: HTTPException) -> Response:
+    status = HTTPStatus(error.code or 500)
+    code, detail = _OF_FLASK.get(status, (status.name.lower(), status.description))
+    headers = error.get_response().headers
+    kept = {name: value for name, value in headers if name in {"Allow", "Retry-After"}}
+    return _problem(status, code, detail, headers=kept)
+
+
+def _unexpected(error: Exception) -> Response:
+    _log(error, "internal_error", HTTPStatus.INTERNAL_SERVER_ERROR)
+    return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", _UNEXPECTED)
+
+
+def _log(error: Exception, code: str, status: HTTPStatus) -> None:
+    """As text made here: what renders tracebacks elsewhere may show local variables, and with them keys and bodies."""
+    trace = redact("".join(format_exception(error)))
+    log.error("request_failed", code=code, status=int(status), endpoint=request.endpoint, traceback=trace)
+
+
+def _problem(
+    status: HTTPStatus,
+    code: str,
+    detail: str,
+    problems: Sequence[Problem] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    body: dict[str, Any] = {
+        "type": "about:blank",  # RFC 9457: no more than the status; `code` says which of its kind
+        "title": status.phrase,
+        "status": int(status),
+        "detail": redact(detail),
+        "instance": redact(request.path),
+        "code": code,
+        "request_id": g.request_id,
+    }
+    if problems:
+        body["errors"] = [vars(problem) for problem in problems]
+    return Response(json.dumps(body), status, headers, content_type="application/problem+json")

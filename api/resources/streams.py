@@ -1,0 +1,120 @@
+"""Streams of a task's events, as server-sent events or as lines of JSON.
+
+All that can be refused is refused before the answer begins: past that, an error could only cut the stream.
+"""
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from flask import Blueprint, Response, request
+from flask_sse import Message
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from api.context import principal
+from api.errors import MalformedRequestError
+from api.request import parameters
+from api.stream_topics import Format, Reader
+from api.streams import Hub
+from mesh.events.live import LiveConnection
+from mesh.events.log import EventLog, StoredEvent
+
+if TYPE_CHECKING:
+    from mesh.bootstrap import Mesh
+
+EXTENSION = "streams"
+RETRY_MILLISECONDS = 2_000
+
+Position = Annotated[int, Field(ge=0, le=2**31 - 1)]
+_POSITION: TypeAdapter[int] = TypeAdapter(Position)
+
+
+class StreamParameters(BaseModel, extra="forbid"):
+    """The query string of a stream; a header `Last-Event-ID` goes before `last_event_id`."""
+
+    last_event_id: Position | None = None
+    format: Literal["sse", "ndjson"] | None = None
+
+
+def _sse(event: StoredEvent) -> bytes:
+    # As text of JSON in ASCII, since Message would split other text at U+2028.
+    return str(Message(json.dumps(event.data), type=event.type, id=event.sequence)).encode()
+
+
+def _ndjson(event: StoredEvent) -> bytes:
+    return (json.dumps({"event": event.type, **event.data}) + "\n").encode()
+
+
+SSE = Format(
+    "text/event-stream; charset=utf-8",
+    opening=f"retry: {RETRY_MILLISECONDS}\n: stream\n\n".encode(),
+    heartbeat=b": hb\n\n",
+    event=_sse,
+    farewell=lambda milliseconds: f"retry: {milliseconds}\n\n".encode(),
+)
+NDJSON = Format(
+    "application/x-ndjson",
+    opening=b"\n",
+    heartbeat=b"\n",
+    event=_ndjson,
+    farewell=lambda _milliseconds: b"\n",
+)
+_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "Vary": "Accept"}
+
+
+def blueprint(mesh: "Mesh", *, beat_seconds: float = 15.0) -> Blueprint:
+    """The streams of `mesh`, with a heartbeat every `beat_seconds`.
+
+    The application's hub is `app.extensions["streams"]`, for `api.streams.install_drain`.
+    """
+    connect = partial(LiveConnection, mesh.settings.redis_url)
+    hub = Hub(mesh.events, mesh.keys.is_live, connect, beat_seconds=beat_seconds)
+    streams = Blueprint("streams", __name__)
+    streams.record_once(lambda state: state.app.extensions.update({EXTENSION: hub}))
+
+    @streams.get("/api/mesh/tasks/<task_id>/events")
+    def events(task_id: str) -> Response:
+        wanted = parameters(StreamParameters)
+        caller = principal()
+        mesh.tasks.find(caller, task_id)
+        position = _last_event_id(wanted)
+        if position is None:
+            position = mesh.events.opening(task_id)
+        elif _is_past_the_end(mesh.events, task_id, position):
+            return Response(status=204)
+        wire = _format(wanted)
+        reader = Reader(wire, position, key_id=caller.key_id, connection=request.environ.get("gunicorn.socket"))
+        return Response(hub.stream(task_id, reader), content_type=wire.mimetype, headers=_HEADERS)
+
+    return streams
+
+
+def _last_event_id(wanted: StreamParameters) -> int | None:
+    given = request.headers.get("Last-Event-ID")
+    if not given:
+        return wanted.last_event_id
+    try:
+        return _POSITION.validate_python(given)
+    except ValidationError:
+        raise MalformedRequestError("Last-Event-ID must be the number of an event, or 0 for all of them.") from None
+
+
+def _is_past_the_end(events: EventLog, task_id: str, position: int) -> bool:
+    """Whether nothing comes after `position`, since it is the `complete` that the task ended with.
+
+    Raises:
+        MalformedRequestError: there is no such event, and numbers are never given out ahead.
+    """
+    if position == 0:
+        return False
+    at = events.after(task_id, position - 1, 1)
+    if not at:
+        raise MalformedRequestError("This task has no event of that number yet: it cannot have been seen.")
+    return at[0].type == "complete" and events.ended_at(task_id) == position
+
+
+def _format(wanted: StreamParameters) -> Format:
+    if wanted.format is not None:
+        return NDJSON if wanted.format == "ndjson" else SSE
+    mimetypes = ["text/event-stream", NDJSON.mimetype]
+    return NDJSON if request.accept_mimetypes.best_match(mimetypes) == NDJSON.mimetype else SSE

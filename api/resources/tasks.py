@@ -1,0 +1,66 @@
+"""Tasks: submit, read, process, cancel, and the graph of steps."""
+
+from flask import Blueprint, Response
+
+from api.answers import answer, made
+from api.context import mesh, principal
+from api.pagination import page
+from api.request import body, parameters
+from api.schemas.base import Page
+from api.schemas.tasks import ListTasks, Step, SubmitTask, Task
+
+blueprint = Blueprint("tasks", __name__)
+
+
+@blueprint.post("/networks/<network_id>/tasks")
+def submit(network_id: str) -> Response:
+    """Submit a task; it is stored before this is answered."""
+    view = mesh().tasks.submit(principal(), network_id, body(SubmitTask).to_domain())
+    return made(Task, view, f"/networks/{network_id}/tasks/{view.task_id}", 202)
+
+
+@blueprint.get("/networks/<network_id>/tasks", endpoint="list")
+def list_(network_id: str) -> Response:
+    """The network's tasks."""
+    query = parameters(ListTasks)
+    return page(
+        Page[Task],
+        query,
+        lambda limit, before: mesh().tasks.list(
+            principal(),
+            network_id,
+            limit=limit,
+            before=before,
+            status=query.status,
+            created_from=query.created_from,
+            created_to=query.created_to,
+        ),
+        lambda view: view.task_id,
+    )
+
+
+@blueprint.get("/networks/<network_id>/tasks/<task_id>")
+def get(network_id: str, task_id: str) -> Response:
+    """One task."""
+    return answer(Task, mesh().tasks.get(principal(), network_id, task_id))
+
+
+@blueprint.get("/networks/<network_id>/tasks/<task_id>/steps")
+def steps(network_id: str, task_id: str) -> Response:
+    """The task's graph, whole, in the order of its making."""
+    views = mesh().tasks.steps(principal(), network_id, task_id)
+    return answer(Page[Step], {"items": views, "next_cursor": None})
+
+
+@blueprint.post("/networks/<network_id>/tasks/<task_id>/process")
+def process(network_id: str, task_id: str) -> Response:
+    """Start or resume a task; one that is completed is answered as it is."""
+    view = mesh().tasks.process(principal(), network_id, task_id)
+    status = 200 if view.status == "completed" else 202
+    return made(Task, view, f"/networks/{network_id}/tasks/{task_id}", status)
+
+
+@blueprint.post("/networks/<network_id>/tasks/<task_id>/cancel")
+def cancel(network_id: str, task_id: str) -> Response:
+    """Cancel a task; running calls are cut off."""
+    return answer(Task, mesh().tasks.cancel(principal(), network_id, task_id))

@@ -1,0 +1,98 @@
+"""What the models share: strictness, and the kinds of fields that occur everywhere."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+)
+from pydantic_core import PydanticCustomError, to_json
+
+from api.strict_json import deeper_than
+from mesh.clock import to_wire
+from mesh.security.token import USER_ID
+
+MAX_OBJECT_BYTES = 64 * 1024
+MAX_OBJECT_DEPTH = 8
+
+Item = TypeVar("Item")
+
+
+class Asked(BaseModel):
+    """A request: types as JSON has them, and no field that is not known."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Parameters(BaseModel):
+    """A query string: text that reads as the type, and no parameter that is not known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Paging(Parameters):
+    """Which part of a list."""
+
+    limit: int = Field(50, ge=1, le=200)
+    cursor: str | None = Field(None, max_length=1000)
+
+
+class Answer(BaseModel):
+    """An answer, read from a view's attributes."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+class Page(Answer, Generic[Item]):
+    """A part of a list, newest first; `next_cursor` is null on the last one."""
+
+    items: list[Item]
+    next_cursor: str | None
+
+
+def _in_utc(instant: datetime) -> datetime:
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("instant_out_of_range", "Input should be within the years 1 to 9999") from None
+
+
+def _exactly(value: object) -> Decimal:
+    """The decimal that the number reads as; not a string, which pydantic would take as well."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise PydanticCustomError("money_type", "Input should be a number")
+    return Decimal(str(value))
+
+
+def _is_small(value: dict[str, Any]) -> dict[str, Any]:
+    data = to_json(value)
+    if len(data) > MAX_OBJECT_BYTES:
+        raise PydanticCustomError("object_too_large", "Input should be at most 64 KiB of JSON")
+    if deeper_than(data, MAX_OBJECT_DEPTH):
+        raise PydanticCustomError("object_too_deep", "Input should be nested at most 8 levels deep")
+    return value
+
+
+# In requests.  Where something must be given, white space is not enough.
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"\S")]
+Description = Annotated[str, StringConstraints(max_length=2_000)]
+UserId = Annotated[str, StringConstraints(pattern=f"^{USER_ID}$")]
+NetworkId = Annotated[str, StringConstraints(pattern=r"^network_[0-9a-z]{26}$")]
+TaskId = Annotated[str, StringConstraints(pattern=r"^task_[0-9a-z]{26}$")]
+Deadline = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Budget = Annotated[Decimal, BeforeValidator(_exactly), Field(ge=0, le=1_000_000_000, decimal_places=9)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_is_small)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+# In answers.
+Instant = Annotated[datetime, PlainSerializer(to_wire, return_type=str)]
+# Exact for the 15 digits that a double holds in decimal; the ledger behind it keeps every digit.
+Usd = Annotated[Decimal, PlainSerializer(float, return_type=float)]

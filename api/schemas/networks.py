@@ -1,0 +1,126 @@
+"""Networks and agents: what may be asked and what is answered."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from api.schemas.base import Answer, Asked, Budget, Description, Instant, JsonObject, Name, Share, Usd
+from mesh.networks.views import AgentConfig, NewNetwork
+
+# It names a queue as well: agent.<type>.
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+
+
+class ModelSelection(Asked):
+    """What a task asks of the models that work on it."""
+
+    task_complexity: Literal["LOW", "MEDIUM", "HIGH"] | None = None
+    requires_vision: bool | None = None
+    requires_function_calling: bool | None = None
+    cost_sensitive: bool | None = None
+    model: Name | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The wishes that were expressed."""
+        return self.model_dump(exclude_none=True)
+
+
+class AgentParameters(Asked):
+    """How an agent's model samples."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    top_p: Share | None = None
+
+
+class AgentSpecification(Asked):
+    """An agent as a caller wants it."""
+
+    name: Name
+    type: Slug
+    model: Name | None = None
+    description: Description = ""
+    instructions: Annotated[str, StringConstraints(max_length=20_000)] = ""
+    parameters: AgentParameters = AgentParameters()
+    capabilities: list[Name] = Field(default_factory=list, max_length=50)
+
+    def to_domain(self) -> AgentConfig:
+        """The same for the service."""
+        return AgentConfig(
+            name=self.name,
+            type=self.type,
+            model=self.model,
+            description=self.description,
+            instructions=self.instructions,
+            parameters=self.parameters.model_dump(exclude_none=True),
+            capabilities=tuple(self.capabilities),
+        )
+
+
+class AddAgent(Asked):
+    """POST .../agents."""
+
+    agent_config: AgentSpecification
+
+
+class CreateNetwork(Asked):
+    """POST /networks."""
+
+    name: Name
+    description: Description = ""
+    agents: list[AgentSpecification] = Field(default_factory=list, max_length=50)
+    shared_context: JsonObject = Field(default_factory=dict)
+    max_iterations: int = Field(10, ge=1, le=50)
+    timeout_seconds: int = Field(300, ge=1, le=86_400)
+    model_selection: ModelSelection = ModelSelection()
+    budget_usd: Budget | None = None
+
+    def to_domain(self) -> NewNetwork:
+        """The same for the service."""
+        return NewNetwork(
+            name=self.name,
+            description=self.description,
+            agents=tuple(agent.to_domain() for agent in self.agents),
+            shared_context=self.shared_context,
+            max_iterations=self.max_iterations,
+            timeout_seconds=self.timeout_seconds,
+            model_selection=self.model_selection.given(),
+            budget_usd=self.budget_usd,
+        )
+
+
+class Agent(Answer):
+    """An agent of a network."""
+
+    agent_id: str
+    network_id: str
+    name: str
+    type: str
+    model: str | None
+    description: str
+    instructions: str
+    parameters: dict[str, float | int]
+    capabilities: list[str]
+    status: Literal["idle", "working"]
+    created_at: Instant
+
+
+class Network(Answer):
+    """A network with its agents."""
+
+    network_id: str
+    name: str
+    description: str
+    status: Literal["active"]
+    owner: str
+    agents: list[Agent]
+    shared_context: dict[str, Any]
+    max_iterations: int
+    timeout_seconds: int
+    model_selection: dict[str, Any]
+    budget_usd: Usd | None
+    agent_count: int
+    task_count: int
+    memory_count: int
+    created_at: Instant
+    updated_at: Instant

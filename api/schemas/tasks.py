@@ -1,0 +1,126 @@
+"""Tasks and their steps: what may be asked and what is answered."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from api.schemas.base import Answer, Asked, Budget, Deadline, Instant, JsonObject, Paging, Usd, UserId
+from api.schemas.networks import ModelSelection
+from mesh.tasks.views import NewTask
+
+Status = Literal["pending", "processing", "paused", "completed", "failed", "cancelled"]
+
+
+class SubmitTask(Asked):
+    """POST .../tasks."""
+
+    task: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"\S")]
+    context: JsonObject = Field(default_factory=dict)
+    priority: int = Field(1, ge=1, le=10, description="10 is most urgent")
+    deadline: Deadline | None = None
+    model_selection: ModelSelection = ModelSelection()
+    budget_usd: Budget | None = None
+    auto_process: bool = True
+    on_behalf_of: UserId | None = None
+
+    def to_domain(self) -> NewTask:
+        """The same for the service."""
+        return NewTask(
+            task=self.task,
+            context=self.context,
+            priority=self.priority,
+            deadline=self.deadline,
+            model_selection=self.model_selection.given(),
+            budget_usd=self.budget_usd,
+            auto_process=self.auto_process,
+            on_behalf_of=self.on_behalf_of,
+        )
+
+
+class ListTasks(Paging):
+    """GET .../tasks."""
+
+    status: Status | None = None
+    created_from: AwareDatetime | None = Field(None, alias="from")
+    created_to: AwareDatetime | None = Field(None, alias="to")
+
+
+class Progress(Answer):
+    """Steps so far; a task that goes on may get more."""
+
+    steps_total: int
+    steps_done: int
+
+
+class Result(Answer):
+    """What a task came to."""
+
+    content: str
+    explanation: str
+    confidence: float
+
+
+class Failure(Answer):
+    """Why a task or a step failed."""
+
+    code: str
+    detail: str
+
+
+class Usage(Answer):
+    """Tokens and calls."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    calls: int
+
+
+class Task(Answer):
+    """A task; cost in US dollars."""
+
+    task_id: str
+    network_id: str
+    owner: str
+    status: Status
+    task: str
+    context: dict[str, Any]
+    priority: int
+    model_selection: dict[str, Any]
+    deadline: Instant | None
+    budget_usd: Usd | None
+    created_at: Instant
+    started_at: Instant | None
+    finished_at: Instant | None
+    iterations: int
+    progress: Progress
+    result: Result | None
+    error: Failure | None
+    usage: Usage
+    cost_usd: Usd
+    models: list[str]
+    sandbox: bool
+
+
+class Step(Answer):
+    """A node of a task's graph; `depends_on` are keys of the same iteration."""
+
+    step_id: str
+    key: str
+    kind: Literal["decision", "agent"]
+    iteration: int
+    agent: str
+    agent_id: str
+    agent_type: str
+    description: str
+    depends_on: list[str]
+    status: str
+    attempts: int
+    model: str | None
+    usage: Usage
+    cost_usd: Usd
+    created_at: Instant
+    started_at: Instant | None
+    finished_at: Instant | None
+    output: str | None
+    confidence: float | None
+    error: Failure | None

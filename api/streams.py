@@ -1,0 +1,284 @@
+"""The hub: one for a process, it brings a task's events to everybody here who reads its stream.
+
+LiveConnection (Redis) and EventLog (rows) -> here -> api.resources.streams.  Rows are the truth and Redis makes them
+fast: a reader joins its topic, waits until the subscription stands, reads the rows after its position, then takes what
+is delivered.  A number that is not the next one means: read the rows again.
+"""
+
+import random
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
+
+import gevent
+import structlog
+from gevent.event import Event
+from gevent.queue import Empty, SimpleQueue
+
+from api.stream_topics import Batch, Reader, Signal, Topic
+from mesh.errors import UnavailableError
+from mesh.events.live import LOST, SKIP_SECONDS, Live, LiveConnection
+from mesh.events.log import EventLog
+
+READ_LIMIT = 200
+JOIN_SECONDS = 1.0
+RECONNECT_SECONDS = (0.1, 2.0)
+FAREWELL_MILLISECONDS = (500, 5_000)
+
+log = structlog.get_logger(__name__)
+
+
+class Hub:
+    """Topics, and the greenlets that feed them; these start with the first reader, so after a server has forked."""
+
+    def __init__(
+        self,
+        events: EventLog,
+        key_is_live: Callable[[str], bool],
+        connect: Callable[[], LiveConnection],
+        *,
+        beat_seconds: float = 15.0,
+        poll_seconds: float = 1.0,
+    ) -> None:
+        """`beat_seconds` lie between heartbeats, `poll_seconds` between looks at the rows while Redis is away."""
+        self._events = events
+        self._key_is_live = key_is_live
+        self._connect = connect
+        self._beat_seconds = beat_seconds
+        self._poll_seconds = poll_seconds
+        self._topics: dict[str, Topic] = {}
+        self._changed: SimpleQueue[str] = SimpleQueue()  # tasks that got their first reader, or lost their last
+        self._behind: set[Topic] = set()  # topics whose rows have to be read
+        self._wake = Event()
+        self._away = False
+        self._poll_until = 0.0
+        self._backoff_seconds = RECONNECT_SECONDS[0]
+        self._started = False
+        self._draining = False
+
+    def stream(self, task_id: str, reader: Reader) -> Iterator[bytes]:
+        """Every event of the task after the reader's position, once and in order, as bytes for the wire.
+
+        It ends after the `complete` that is the last stored event, or when the reader is told to leave.
+        """
+        yield reader.wire.opening
+        topic = self._join(task_id, reader)
+        try:
+            topic.standing.wait(JOIN_SECONDS)
+            yield from self._replay(topic, reader)
+            while not reader.complete:
+                item = reader.take()
+                if isinstance(item, Batch):
+                    yield from self._forward(topic, reader, item)
+                elif item is Signal.BEAT:
+                    yield reader.wire.heartbeat
+                else:
+                    yield reader.wire.farewell(random.randint(*FAREWELL_MILLISECONDS))  # noqa: S311 - spreads load
+                    return
+        finally:
+            self._leave(topic, reader)
+
+    def drain(self) -> None:
+        """End all streams, telling each caller to come back in a while; those that open from now on end at once."""
+        self._draining = True
+        for reader in self._readers():
+            reader.offer(Signal.DRAIN)
+
+    def _forward(self, topic: Topic, reader: Reader, batch: Batch) -> Iterator[bytes]:
+        news = batch.after(reader.position)
+        if news is None:
+            return
+        if news.first == reader.position + 1:
+            yield reader.send(news)
+            if not reader.complete:
+                return
+        # A gap, or a `complete`, which a resumed task goes on after.
+        yield from self._replay(topic, reader)
+
+    def _replay(self, topic: Topic, reader: Reader) -> Iterator[bytes]:
+        while not reader.ending:
+            try:
+                rows = self._events.after(topic.task_id, reader.position, READ_LIMIT)
+            except UnavailableError:
+                yield reader.wire.heartbeat
+                gevent.sleep(self._poll_seconds)
+                continue
+            if rows:
+                yield reader.send(Batch(rows))
+            if len(rows) < READ_LIMIT:
+                topic.settle(reader.position)
+                return
+
+    def _join(self, task_id: str, reader: Reader) -> Topic:
+        self._start()
+        topic = self._topics.get(task_id)
+        if topic is None:
+            topic = self._topics[task_id] = Topic(task_id)
+            self._changed.put(task_id)
+            if self._away:
+                topic.standing.set()
+        topic.readers.add(reader)
+        if self._draining:
+            reader.offer(Signal.DRAIN)
+        return topic
+
+    def _leave(self, topic: Topic, reader: Reader) -> None:
+        topic.readers.discard(reader)
+        if not topic.readers and self._topics.get(topic.task_id) is topic:
+            del self._topics[topic.task_id]
+            self._changed.put(topic.task_id)
+
+    def _readers(self) -> list[Reader]:
+        return [reader for topic in self._topics.values() for reader in topic.readers]
+
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            for work in (self._listen, self._repair, self._poll, self._beat):
+                gevent.spawn(self._forever, work)
+
+    def _forever(self, work: Callable[[], None]) -> None:
+        while True:
+            try:
+                work()
+            except Exception:
+                log.exception("stream_hub_failed", part=work.__name__)
+                gevent.sleep(self._poll_seconds)
+
+    # Redis: `_listen` owns the connection; what it sends beside receiving is one greenlet of its own.
+
+    def _listen(self) -> None:
+        try:
+            connection = self._connect()
+            sender = gevent.spawn(self._send, connection)
+            try:
+                self._receive(connection)
+            finally:
+                sender.kill()
+                connection.close()
+        except LOST as error:
+            if not self._away:
+                log.warning("live_channel_lost", error=type(error).__name__)
+        self._lost()
+        gevent.sleep(self._backoff_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
+        self._backoff_seconds = min(2 * self._backoff_seconds, RECONNECT_SECONDS[1])
+
+    def _send(self, connection: LiveConnection) -> None:
+        changed = set(self._topics)
+        try:
+            while True:
+                if wanted := changed & self._topics.keys():
+                    connection.follow(wanted)
+                if unwanted := changed - self._topics.keys():
+                    connection.unfollow(unwanted)
+                changed = self._next_changes()
+                if not changed:
+                    connection.ping()
+        except LOST as error:
+            log.debug("live_channel_not_sent_to", error=type(error).__name__)  # who receives finds out as well
+
+    def _next_changes(self) -> set[str]:
+        changed = set()
+        try:
+            changed.add(self._changed.get(timeout=self._poll_seconds))
+            while True:
+                changed.add(self._changed.get_nowait())
+        except Empty:
+            return changed
+
+    def _receive(self, connection: LiveConnection) -> None:
+        while True:
+            message = connection.receive()
+            if self._away:
+                self._back()
+            topic = self._topics.get(message.task_id) if message else None
+            if topic is None:
+                continue
+            if isinstance(message, Live):
+                if not topic.deliver(message.events):
+                    self._read_again([topic])
+                # What has arrived already is read without a switch, and readers would look stalled after a burst.
+                gevent.sleep(0)
+            else:
+                topic.standing.set()
+                if topic.position is not None:  # it was followed before: something may have been missed since
+                    self._read_again([topic])
+
+    def _lost(self) -> None:
+        self._away = True
+        self._poll_until = float("inf")
+        for topic in self._topics.values():
+            topic.standing.set()
+
+    def _back(self) -> None:
+        self._away = False
+        self._backoff_seconds = RECONNECT_SECONDS[0]
+        # Whoever failed to publish meanwhile still skips it for a while.
+        self._poll_until = time.monotonic() + SKIP_SECONDS + self._poll_seconds
+
+    # Rows: read for all readers of a topic at once.
+
+    def _read_again(self, topics: Iterable[Topic]) -> None:
+        self._behind.update(topics)
+        self._wake.set()
+
+    def _repair(self) -> None:
+        self._wake.wait()
+        self._wake.clear()
+        while self._behind:
+            topic = self._behind.pop()
+            try:
+                self._catch_up(topic)
+            except UnavailableError:
+                self._behind.add(topic)
+                gevent.sleep(self._poll_seconds)
+
+    def _catch_up(self, topic: Topic) -> None:
+        while topic.readers and topic.position is not None:
+            rows = self._events.after(topic.task_id, topic.position, READ_LIMIT)
+            if rows:
+                topic.deliver(rows)
+            if len(rows) < READ_LIMIT:
+                return
+
+    def _poll(self) -> None:
+        gevent.sleep(self._poll_seconds)
+        if time.monotonic() < self._poll_until:
+            self._read_again(self._topics.values())
+
+    def _beat(self) -> None:
+        gevent.sleep(self._beat_seconds)
+        for reader in self._readers():
+            reader.offer(Signal.BEAT)
+        # A PUBLISH that was lost shows by the next one; for the last one there is none.
+        self._read_again(self._topics.values())
+        for key_id in {reader.key_id for reader in self._readers() if reader.key_id}:
+            try:
+                live = self._key_is_live(key_id)
+            except UnavailableError:
+                log.warning("stream_keys_unchecked")  # without the database nothing is sent either
+                return
+            if not live:
+                self._revoke(key_id)
+
+    def _revoke(self, key_id: str) -> None:
+        for reader in self._readers():
+            if reader.key_id == key_id:
+                reader.offer(Signal.REVOKED)
+
+
+def install_drain(hub: Hub) -> None:
+    """Have SIGTERM drain `hub`, beside what it did before; for gunicorn's `post_worker_init`.
+
+    Gunicorn has no hook for SIGTERM in a worker: its handler only sets a flag, and streams would be held until
+    `graceful_timeout`.
+    """
+    previous = signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        gevent.spawn(hub.drain)  # not here: a handler may have interrupted anything
+        if callable(previous):
+            previous(number, frame)
+
+    signal.signal(signal.SIGTERM, drain)

@@ -1,0 +1,120 @@
+"""The composition root: settings in, a wired system out.  The only place that knows which parts meet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mesh import clock
+from mesh.agents.kinds import DEFAULTS
+from mesh.config import Settings
+from mesh.db import engine
+from mesh.db.unit_of_work import Database
+from mesh.dispatch.permits import Permits
+from mesh.errors import ConfigurationError
+from mesh.events.live import LivePublisher
+from mesh.events.log import EventLog
+from mesh.health import Health
+from mesh.memory.service import Memory
+from mesh.models import catalogue
+from mesh.models.providers import configured
+from mesh.networks.service import Networks
+from mesh.networks.views import AgentConfig
+from mesh.retention.purge import Purge
+from mesh.security.keys import Keys
+from mesh.tasks.execution import Execution
+from mesh.tasks.orchestrator import Orchestrator
+from mesh.tasks.service import Tasks
+from mesh.tasks.sweep import Sweep
+from mesh.tasks.wakeups import Wakeups
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """The services, for the API; the parts beside them, for workers."""
+
+    settings: Settings
+    database: Database
+    catalogue: catalogue.Catalogue
+    permits: Permits
+    live: LivePublisher
+    wakeups: Wakeups
+    networks: Networks
+    tasks: Tasks
+    memory: Memory
+    events: EventLog
+    keys: Keys
+    health: Health
+    purge: Purge
+
+
+def build(settings: Settings, *, name: str) -> Mesh:
+    """The system on `settings`; `name` is what the database shows this process as.  Nothing is connected yet.
+
+    Raises:
+        ConfigurationError: a setting is missing or wrong.
+    """
+    if not settings.redis_url:
+        raise ConfigurationError("MESH_REDIS_URL is not set: give a Redis address, or use `mesh up`, which brings one.")
+    database = Database(engine.create(settings.database_url, name=name))
+    models = catalogue.load(settings.models_file)
+    permits = Permits(settings.effective_broker_url)
+    live = LivePublisher(settings.redis_url)
+    wakeups = Wakeups(permits, live)
+    tasks = Tasks(database, wakeups, models, clock.now)
+    return Mesh(
+        settings=settings,
+        database=database,
+        catalogue=models,
+        permits=permits,
+        live=live,
+        wakeups=wakeups,
+        networks=Networks(database, models, clock.now, defaults=_default_agents(), stop_tasks=tasks.stop_network),
+        tasks=tasks,
+        memory=Memory(database, clock.now),
+        events=EventLog(database),
+        keys=Keys(database, settings.secrets.get_secret_value(), clock.now),
+        health=Health(database, settings, clock.now),
+        purge=Purge(database),
+    )
+
+
+def build_execution(mesh: Mesh, *, worker_id: str, queues: Sequence[str]) -> Execution:
+    """What an agents' worker runs steps with.  Imports LiteLLM, which takes seconds.
+
+    Raises:
+        ConfigurationError: no provider is configured.
+    """
+    # Only here, so that the API and the command line never load LiteLLM.
+    from mesh.agents.runner import Runner  # noqa: PLC0415
+    from mesh.models.gateway import Gateway  # noqa: PLC0415
+    from mesh.models.litellm_calls import LiteLLMCalls  # noqa: PLC0415
+
+    access = configured(mesh.settings)
+    if not access:
+        raise ConfigurationError(
+            "No model provider is configured: set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY or GROQ_API_KEY, "
+            "or OPENAI_API_BASE for a local server, or MESH_SANDBOX=1 with the addresses of `mesh sandbox`."
+        )
+    return Execution(
+        database=mesh.database,
+        runner=Runner(Gateway(mesh.catalogue, LiteLLMCalls(access), providers=access)),
+        orchestrator=Orchestrator(mesh.database, mesh.wakeups, clock.now),
+        dispatcher=mesh.permits,
+        wakeups=mesh.wakeups,
+        clock=clock.now,
+        worker_id=worker_id,
+        queues=queues,
+        sandbox=mesh.settings.sandbox,
+    )
+
+
+def build_sweep(mesh: Mesh) -> Sweep:
+    """What the elected process sweeps with."""
+    orchestrator = Orchestrator(mesh.database, mesh.wakeups, clock.now)
+    return Sweep(mesh.database, orchestrator, mesh.permits, mesh.wakeups, clock.now)
+
+
+def _default_agents() -> list[AgentConfig]:
+    return [
+        AgentConfig(kind.name, kind.type, description=kind.description, capabilities=kind.capabilities)
+        for kind in DEFAULTS
+    ]

@@ -1,0 +1,51 @@
+"""Leadership: one process of several does a thing, as long as its database session lives.
+
+A session-level advisory lock (PostgreSQL documentation, 13.3.5): it ends with the session, so a leader that dies needs
+no time-out.  It needs a session of its own - no transaction pooler may stand between.
+"""
+
+import structlog
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+log = structlog.get_logger(__name__)
+
+# "mesh", and a number for each thing that is done by one.
+SWEEP = 0x6D657368_0002
+BEAT = 0x6D657368_0003
+
+
+class Leadership:
+    """A candidate for the lock `key`; not for use by several threads at once."""
+
+    def __init__(self, engine: Engine, key: int) -> None:
+        self._engine = engine
+        self._key = key
+        self._session: Connection | None = None
+
+    def held(self) -> bool:
+        """Whether this process leads now: tries to become the leader, or makes sure that it still is."""
+        try:
+            if self._session is not None:
+                self._session.execute(text("SELECT 1"))
+                return True
+            return self._try()
+        except DBAPIError as error:
+            log.warning("leadership_lost", key=self._key, error=type(error.orig).__name__)
+            self.resign()
+            return False
+
+    def _try(self) -> bool:
+        session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        if session.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key}).scalar_one():
+            self._session = session
+            return True
+        session.close()
+        return False
+
+    def resign(self) -> None:
+        """Let another one lead; the session is closed, not returned to the pool with its lock."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            session.invalidate()
+            session.close()

@@ -1,0 +1,1 @@
+"""Observability: logging (metrics and tracing stand here too, once there are any)."""

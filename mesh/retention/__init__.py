@@ -1,0 +1,1 @@
+"""Retention: removing what is no longer wanted, in batches, behind the scenes."""

@@ -1,0 +1,43 @@
+"""The purge: what belongs to deleted networks goes in small transactions, so that nobody waits for it."""
+
+import structlog
+from sqlalchemy import Column, delete, exists, select
+
+from mesh.db.tables import memories, networks, tasks
+from mesh.db.unit_of_work import Database
+
+log = structlog.get_logger(__name__)
+
+BATCH = 200
+
+
+class Purge:
+    """Removes tasks (with their steps and events), memory and agents of deleted networks; never the ledger."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def run(self) -> int:
+        """Remove everything that is due; answers how many networks are gone for good.
+
+        Several may run at once: each batch skips what another one holds.
+        """
+        while self._remove_batch(tasks.c.id, tasks.c.network_id) or self._remove_batch(
+            memories.c.id, memories.c.network_id
+        ):
+            pass
+        with self._database.begin() as work:
+            empty = ~exists().where(tasks.c.network_id == networks.c.id) & ~exists().where(
+                memories.c.network_id == networks.c.id
+            )
+            gone = work.connection.execute(delete(networks).where(networks.c.deleted_at.is_not(None), empty)).rowcount
+        if gone:
+            log.info("networks_purged", count=gone)
+        return gone
+
+    def _remove_batch(self, key: Column[str], network_id: Column[str]) -> int:
+        """Remove up to a batch of rows whose network is deleted (ix_networks_deleted)."""
+        deleted = select(networks.c.id).where(networks.c.deleted_at.is_not(None))
+        batch = select(key).where(network_id.in_(deleted)).limit(BATCH).with_for_update(skip_locked=True)
+        with self._database.begin() as work:
+            return work.connection.execute(delete(key.table).where(key.in_(batch))).rowcount

@@ -1,0 +1,196 @@
+"""Execution: what a slot does with a permit.
+
+workers.jobs.agents -> here.  Claim, brief, run, finish; then perhaps a step that this one made ready, so that a task's
+critical path does not pass through the broker.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from threading import Event, Lock
+from typing import Any
+
+import structlog
+
+from mesh.agents.runner import DecisionBrief, Runner, Terms
+from mesh.agents.schemas import Decision
+from mesh.clock import Clock
+from mesh.db.unit_of_work import Database
+from mesh.dispatch.permits import Dispatcher
+from mesh.errors import AllModelsFailedError, DeadlineExceededError, StepLostError
+from mesh.models.calls import Cancellation, Reply
+from mesh.tasks import claims
+from mesh.tasks.briefing import AgentRemovedError, Briefing, prepare
+from mesh.tasks.claims import Claim
+from mesh.tasks.journal import StepJournal
+from mesh.tasks.orchestrator import Failure, Orchestrator
+from mesh.tasks.plan import plan
+from mesh.tasks.wakeups import Wakeups
+
+log = structlog.get_logger(__name__)
+
+# A slot goes on with what its step made ready, but so often only: other queues' permits wait behind it.
+MOST_FOLLOWERS = 2
+
+
+# Asking again cannot help.
+_FINAL = frozenset({"not_authorized", "model_not_found", "bad_request", "context_too_long"})
+
+
+class InFlight:
+    """The steps that run in this process, and the way to stop each; the heartbeat asks about them."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._running: dict[tuple[str, int], Cancellation] = {}
+
+    def add(self, claim: Claim) -> Cancellation:
+        """Note that `claim` runs."""
+        cancellation = Cancellation()
+        with self._lock:
+            self._running[claim.step_id, claim.attempt] = cancellation
+        return cancellation
+
+    def remove(self, claim: Claim) -> None:
+        """Note that `claim` has ended."""
+        with self._lock:
+            self._running.pop((claim.step_id, claim.attempt), None)
+
+    def present(self) -> list[tuple[str, int]]:
+        """Step and attempt of all that runs."""
+        with self._lock:
+            return list(self._running)
+
+    def stop(self, step_id: str, attempt: int) -> None:
+        """Stop one, if it still runs."""
+        with self._lock:
+            cancellation = self._running.get((step_id, attempt))
+        if cancellation is not None:
+            cancellation.cancel()
+
+
+class Execution:
+    """Runs steps for the worker `worker_id`, which serves `queues`."""
+
+    def __init__(  # noqa: PLR0913  # the parts that a step passes through
+        self,
+        *,
+        database: Database,
+        runner: Runner,
+        orchestrator: Orchestrator,
+        dispatcher: Dispatcher,
+        wakeups: Wakeups,
+        clock: Clock,
+        worker_id: str,
+        queues: Sequence[str],
+        sandbox: bool,
+    ) -> None:
+        self._database = database
+        self._runner = runner
+        self._orchestrator = orchestrator
+        self._dispatcher = dispatcher
+        self._wakeups = wakeups
+        self._clock = clock
+        self._worker_id = worker_id
+        self._queues = frozenset(queues)
+        self._sandbox = sandbox
+        self._draining = Event()
+        self.in_flight = InFlight()
+
+    def drain(self) -> None:
+        """Begin no further step: those under way are finished, what follows from them is for others."""
+        self._draining.set()
+
+    def serve(self, queue: str, *, refill: bool) -> None:
+        """Run the best ready step of `queue`, if there is one, and at most two that follow from it.
+
+        A permit with `refill` is passed on when its queue had more than one step: it stands for a slot that would
+        else stay empty, not for one step.
+        """
+        following: str | None = queue
+        for _ in range(1 + MOST_FOLLOWERS):
+            if following is None or self._draining.is_set():
+                break
+            claim = self._claim(following)
+            if claim is None:
+                return
+            if refill and claim.more:
+                self._dispatcher.send(queue, refill=True)
+            refill = False
+            filled = Counter(self._run(claim))
+            following = next((name for name in filled if name in self._queues), None)
+            if following is not None:
+                filled -= Counter([following])
+            self._wake(filled)
+        if following is not None:
+            self._wake(Counter([following]))
+
+    def _claim(self, queue: str) -> Claim | None:
+        with self._database.begin() as work:
+            return claims.claim(work.connection, queue=queue, worker_id=self._worker_id, now=self._clock())
+
+    def _wake(self, queues: Counter[str]) -> None:
+        for name, count in queues.items():
+            self._dispatcher.send(name, count)
+
+    def _run(self, claim: Claim) -> Sequence[str]:
+        """Run a claimed step to the end of its attempt; answers the queues that got work."""
+        with structlog.contextvars.bound_contextvars(
+            task_id=claim.task_id, step_id=claim.step_id, attempt=claim.attempt
+        ):
+            cancellation = self.in_flight.add(claim)
+            try:
+                return self._attempt(claim, cancellation)
+            finally:
+                self.in_flight.remove(claim)
+
+    def _attempt(self, claim: Claim, cancellation: Cancellation) -> Sequence[str]:
+        try:
+            briefing = self._database.persist(lambda work: prepare(work.connection, claim, now=self._clock()))
+            reply = self._ask(claim, briefing, cancellation)
+            return self._orchestrator.finish(claim, reply)
+        except StepLostError as error:
+            log.info("step_lost", reason=str(error))
+            return []
+        except DeadlineExceededError:
+            self._orchestrator.expire(claim.task_id)
+            return []
+        except AgentRemovedError:
+            failure = Failure("agent_removed", "The agent has left the network.", retry=False)
+        except AllModelsFailedError as error:
+            failure = _failure(error)
+        except Exception:  # a fault of ours must not leave the step running until its lease ends
+            log.exception("step_broke")
+            failure = Failure("internal_error", "The step failed for a reason of the service's own.", retry=True)
+        log.warning("step_failed", code=failure.code, retry=failure.retry)
+        return self._orchestrator.fail(claim, failure)
+
+    def _ask(self, claim: Claim, briefing: Briefing, cancellation: Cancellation) -> Reply[Any]:
+        journal = StepJournal(
+            claim,
+            briefing.spender,
+            sandbox=self._sandbox,
+            database=self._database,
+            wakeups=self._wakeups,
+            clock=self._clock,
+        )
+        timeout_seconds = (briefing.expires_at - self._clock()).total_seconds()
+        terms = Terms(journal, cancellation, timeout_seconds)
+        if isinstance(briefing.brief, DecisionBrief):
+            return self._runner.decide(briefing.brief, terms, check=_check_plan)
+        return self._runner.reply(briefing.brief, terms)
+
+
+def _check_plan(decision: Decision) -> None:
+    plan(decision.subtasks)
+
+
+def _failure(error: AllModelsFailedError) -> Failure:
+    """Worth another try unless every model refused for good; not before the first provider said it may be asked."""
+    causes = [cause for _, cause in error.causes]
+    pauses = [cause.retry_after_seconds for cause in causes if cause.retry_after_seconds is not None]
+    return Failure(
+        error.code,
+        str(error),
+        retry=any(cause.code not in _FINAL for cause in causes),
+        after_seconds=min(pauses, default=None),
+    )

@@ -1,0 +1,103 @@
+"""Leases: a process's row in `workers`, which is what its running steps live by.
+
+workers.heartbeat -> here.  All by the database's clock, so that machines need not agree on the time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from sqlalchemy import delete, text
+
+from mesh.db.tables import workers
+from mesh.db.unit_of_work import Database
+
+# A worker that has not renewed for so long is dead, and its steps go to others.
+LEASE = timedelta(seconds=15)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """One incarnation of a process; `slots` is how many steps it runs at once."""
+
+    worker_id: str
+    role: Literal["worker", "beat"]
+    host: str
+    pid: int
+    queues: tuple[str, ...]
+    slots: int
+
+
+# Insert or renew: a row that was removed after a long outage comes back.
+_RENEW = text(
+    """
+    WITH renewed AS (
+        INSERT INTO workers (id, role, host, pid, queues, slots, started_at, lease_until)
+        VALUES (:id, :role, :host, :pid, :queues, :slots, now(), now() + :lease)
+        ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
+    )
+    SELECT mine.step_id, mine.attempt
+    FROM unnest(CAST(:steps AS text[]), CAST(:attempts AS int[])) AS mine (step_id, attempt)
+    LEFT JOIN steps ON steps.id = mine.step_id AND steps.attempt = mine.attempt AND steps.state = 'running'
+    WHERE steps.id IS NULL
+    """
+)
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What a process learns with its lease.
+
+    `lost`: (step, attempt) that it runs and that are not its own any more.  `orphans`: steps that count as its own and
+    that it does not run, because the answer to their claim was lost.
+    """
+
+    lost: list[tuple[str, int]]
+    orphans: list[str]
+
+
+# A claim's answer is in hand long before this.
+_ORPHANED_AFTER = timedelta(seconds=5)
+
+# ix_steps_running
+_ORPHANS = text(
+    """
+    SELECT id FROM steps
+    WHERE worker_id = :id AND state = 'running' AND started_at < now() - CAST(:after AS interval)
+      AND NOT id = ANY(CAST(:steps AS text[]))
+    """
+)
+
+
+class Leases:
+    """Renews and releases."""
+
+    def __init__(self, database: Database, *, lease: timedelta = LEASE) -> None:
+        self._database = database
+        self._lease = lease
+
+    def renew(self, holder: Holder, running: Sequence[tuple[str, int]]) -> Renewal:
+        """Extend the lease of `holder`, which runs `running` (step, attempt)."""
+        values = {
+            "id": holder.worker_id,
+            "role": holder.role,
+            "host": holder.host,
+            "pid": holder.pid,
+            "queues": list(holder.queues),
+            "slots": holder.slots,
+            "lease": self._lease,
+            "steps": [step_id for step_id, _ in running],
+            "attempts": [attempt for _, attempt in running],
+        }
+        with self._database.begin() as work:
+            lost = work.connection.execute(_RENEW, values).all()
+            orphans = work.connection.execute(
+                _ORPHANS, {"id": holder.worker_id, "steps": values["steps"], "after": _ORPHANED_AFTER}
+            )
+            return Renewal([(row.step_id, row.attempt) for row in lost], list(orphans.scalars()))
+
+    def release(self, holder: Holder) -> None:
+        """Give the lease up at a clean end: what still runs is anybody's at once."""
+        with self._database.begin() as work:
+            work.connection.execute(delete(workers).where(workers.c.id == holder.worker_id))

@@ -1,0 +1,232 @@
+"""The orchestrator: what a step's end means for its task.
+
+execution -> here -> graph.  One transaction, fenced by the attempt: reply, ledger, memories, events, steps that became
+ready, the next decision or the result.  A reply whose step is lost is paid for and changes nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from mesh.agents.schemas import Decision, MemoryNote
+from mesh.agents.schemas import Reply as AgentReply
+from mesh.clock import Clock
+from mesh.costs import ledger
+from mesh.db.tables import agents, steps
+from mesh.db.unit_of_work import Database, UnitOfWork
+from mesh.events import types
+from mesh.memory.service import NewMemory, Source, remember
+from mesh.models.calls import Reply
+from mesh.tasks import graph
+from mesh.tasks.claims import Claim
+from mesh.tasks.graph import Changes
+from mesh.tasks.journal import bill_of
+from mesh.tasks.plan import plan
+from mesh.tasks.states import StepKind, StepState, TaskStatus
+from mesh.tasks.wakeups import Wakeups
+
+# A failed attempt is repeated, after a pause that doubles; then the coordinator is told.
+MOST_FAILURES = 3
+FIRST_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt brought no reply; `retry` says whether another one may help, `after_seconds` when at the soonest."""
+
+    code: str
+    detail: str
+    retry: bool
+    after_seconds: float | None = None
+
+
+class Orchestrator:
+    """Ends attempts.  Each method answers the queues that got work, for the caller to wake or to serve itself."""
+
+    def __init__(self, database: Database, wakeups: Wakeups, clock: Clock) -> None:
+        self._database = database
+        self._wakeups = wakeups
+        self._clock = clock
+
+    def finish(self, claim: Claim, reply: Reply[Any]) -> Sequence[str]:
+        """Store the reply of `claim` and what follows from it."""
+        return self._database.persist(lambda work: self._finish(work, claim, reply))
+
+    def fail(self, claim: Claim, failure: Failure) -> Sequence[str]:
+        """Note that the attempt failed: the step is tried again later, or its task goes on without it."""
+        return self._database.persist(lambda work: self._fail(work, claim, failure))
+
+    def expire(self, task_id: str) -> None:
+        """End a task whose time is over; one that has ended meanwhile stays as it is."""
+        self._database.persist(lambda work: self.expire_within(work, task_id))
+
+    def expire_within(self, work: UnitOfWork, task_id: str) -> None:
+        """As `expire`, within the caller's transaction."""
+        now = self._clock()
+        task = graph.lock(work.connection, task_id)
+        if task is None or task.status not in {TaskStatus.PROCESSING, TaskStatus.PENDING, TaskStatus.PAUSED}:
+            return
+        error = _expiry(task, now)
+        if error is not None:
+            changes = graph.end(work.connection, task, TaskStatus.FAILED, now=now, error=error)
+            graph.publish(work, self._wakeups, task, changes, now=now)
+
+    def _finish(self, work: UnitOfWork, claim: Claim, reply: Reply[Any]) -> Sequence[str]:
+        now = self._clock()
+        task = graph.lock(work.connection, claim.task_id)
+        ledger.settle(work.connection, reply.call_id, bill_of(reply.raw), seconds=reply.latency_seconds, now=now)
+        if task is None or not _succeed(work.connection, claim, reply, now):
+            return []
+        changes = Changes([_completed(claim, reply)])
+        self._remember(work.connection, claim, task, reply.value.memories, changes, now)
+        more = (
+            self._decided(work.connection, task, reply.value, now)
+            if claim.kind == StepKind.DECISION
+            else graph.continue_run(work.connection, task, now=now)
+        )
+        changes.events += more.events
+        graph.publish(work, self._wakeups, task, changes, now=now)
+        return more.queues
+
+    def _decided(self, connection: Connection, task: Row[Any], decision: Decision, now: datetime) -> Changes:
+        if decision.task_complete:
+            result = {
+                "content": decision.content,
+                "explanation": decision.explanation,
+                "confidence": decision.confidence,
+            }
+            return graph.end(connection, task, TaskStatus.COMPLETED, now=now, result=result)
+        rows = connection.execute(select(agents).where(agents.c.network_id == task.network_id)).all()
+        members = {row.name: row for row in rows}
+        ordered = graph.add_steps(
+            connection,
+            task,
+            plan(decision.subtasks),
+            members,
+            StepKind.AGENT,
+            iteration=task.iterations,
+            now=now,
+        )
+        more = graph.continue_run(connection, task, now=now)
+        listed = [
+            {
+                "step_id": row["id"],
+                "key": row["key"],
+                "agent": row["agent_name"],
+                "agent_id": row["agent_id"],
+                "description": row["description"],
+                "depends_on": row["depends_on"],
+            }
+            for row in ordered
+        ]
+        return Changes([types.Plan(task.iterations, listed), *more.events], more.queues)
+
+    def _remember(  # all of one finish
+        self,
+        connection: Connection,
+        claim: Claim,
+        task: Row[Any],
+        notes: Sequence[MemoryNote],
+        changes: Changes,
+        now: datetime,
+    ) -> None:
+        items = [NewMemory(note.content, note.type, note.confidence) for note in notes]
+        source = Source("agent", claim.agent_id, claim.task_id)
+        for memory_id, item in zip(remember(connection, task.network_id, items, source, now=now), items, strict=True):
+            changes.events.append(
+                types.MemoryAdded(memory_id, item.type, item.content, item.confidence, claim.agent_name, claim.agent_id)
+            )
+
+    def _fail(self, work: UnitOfWork, claim: Claim, failure: Failure) -> Sequence[str]:
+        now = self._clock()
+        task = graph.lock(work.connection, claim.task_id)
+        will_retry = failure.retry and claim.failures + 1 < MOST_FAILURES
+        if task is None or not _fail_step(work.connection, claim, failure, will_retry=will_retry, now=now):
+            return []
+        changes = Changes(
+            [
+                types.StepFailed(
+                    claim.step_id, claim.agent_name, claim.agent_id, failure.code, failure.detail, will_retry
+                )
+            ]
+        )
+        if not will_retry:
+            more = step_failed_for_good(work.connection, task, claim.kind, failure, now=now)
+            changes.events += more.events
+            changes.queues += more.queues
+        graph.publish(work, self._wakeups, task, changes, now=now)
+        return changes.queues
+
+
+def step_failed_for_good(
+    connection: Connection, task: Row[Any], kind: str, failure: Failure, *, now: datetime
+) -> Changes:
+    """A specialist's failure is the coordinator's to deal with; the coordinator's own is the task's."""
+    if kind == StepKind.DECISION:
+        error = {"code": failure.code, "detail": failure.detail}
+        return graph.end(connection, task, TaskStatus.FAILED, now=now, error=error)
+    return graph.continue_run(connection, task, now=now)
+
+
+def _succeed(connection: Connection, claim: Claim, reply: Reply[Any], now: datetime) -> bool:
+    value: Decision | AgentReply = reply.value
+    output = value.result if isinstance(value, AgentReply) else (value.content or value.reasoning)
+    return _write(
+        connection,
+        claim,
+        {
+            "state": StepState.SUCCEEDED,
+            "output": output,
+            "confidence": value.confidence,
+            "model": reply.model.name,
+            "finished_at": now,
+        },
+    )
+
+
+def _fail_step(connection: Connection, claim: Claim, failure: Failure, *, will_retry: bool, now: datetime) -> bool:
+    error = {"code": failure.code, "detail": failure.detail}
+    values: dict[str, Any] = {"failures": claim.failures + 1, "error": error, "worker_id": None}
+    if will_retry:
+        pause = max(FIRST_PAUSE_SECONDS * 2**claim.failures, failure.after_seconds or 0)
+        parked = {"state": StepState.READY, "turn": None, "not_before": now + timedelta(seconds=pause)}
+        return _write(connection, claim, values | parked)
+    return _write(connection, claim, values | {"state": StepState.FAILED, "finished_at": now})
+
+
+def _write(connection: Connection, claim: Claim, values: dict[str, Any]) -> bool:
+    """Write to the step if it is still this attempt's: a late worker changes nothing."""
+    written = connection.execute(
+        update(steps)
+        .where(steps.c.id == claim.step_id, steps.c.attempt == claim.attempt, steps.c.state == StepState.RUNNING)
+        .values(values)
+    )
+    return written.rowcount == 1
+
+
+def _completed(claim: Claim, reply: Reply[Any]) -> types.StepCompleted:
+    value: Decision | AgentReply = reply.value
+    usage = reply.raw.usage
+    return types.StepCompleted(
+        step_id=claim.step_id,
+        agent=claim.agent_name,
+        agent_id=claim.agent_id,
+        model=reply.model.name,
+        output=value.result if isinstance(value, AgentReply) else value.content,
+        confidence=value.confidence,
+        usage={"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens},
+        cost_usd=float(reply.raw.cost_usd or 0),
+        duration_seconds=round(reply.latency_seconds, 3),
+    )
+
+
+def _expiry(task: Row[Any], now: datetime) -> dict[str, str] | None:
+    """Why the task's time is over, if it is."""
+    if task.deadline is not None and task.deadline <= now:
+        return {"code": "deadline_exceeded", "detail": "The task's deadline has passed."}
+    if task.status == TaskStatus.PROCESSING and task.expires_at is not None and task.expires_at <= now:
+        return {"code": "timeout", "detail": "The task took longer than its network's timeout_seconds."}
+    return None

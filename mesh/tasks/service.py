@@ -1,0 +1,198 @@
+"""Tasks for callers: submit, read, process, cancel.
+
+api.resources.tasks -> here -> graph.  A submission is one transaction - task, first decision, first event - and after
+it a permit for a coordinator; answered means stored.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, insert, select
+
+from mesh.clock import Clock
+from mesh.db.tables import networks, tasks
+from mesh.db.unit_of_work import Database, UnitOfWork
+from mesh.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, Problem
+from mesh.ids import new_id
+from mesh.models.catalogue import Catalogue
+from mesh.networks.access import accessible, require
+from mesh.security.principal import Principal, Role
+from mesh.tasks import graph
+from mesh.tasks.states import ENDED_TASKS, TaskStatus
+from mesh.tasks.views import NewTask, StepView, TaskRef, TaskView, step_views, task_views
+from mesh.tasks.wakeups import Wakeups
+
+
+class Tasks:
+    """Everything that callers do with tasks."""
+
+    def __init__(self, database: Database, wakeups: Wakeups, catalogue: Catalogue, clock: Clock) -> None:
+        self._database = database
+        self._wakeups = wakeups
+        self._catalogue = catalogue
+        self._clock = clock
+
+    def submit(self, principal: Principal, network_id: str, new: NewTask) -> TaskView:
+        """Accept a task; started at once unless `auto_process` is off.
+
+        Raises:
+            InvalidInputError: an unknown model, or a deadline that has passed.
+            ForbiddenError: only services submit on behalf of others.
+        """
+        now = self._clock()
+        owner = _owner(principal, new)
+        self._check(new, now)
+        task_id = new_id("task")
+        with self._database.begin() as work:
+            network = require(work.connection, principal, network_id)
+            row = work.connection.execute(
+                insert(tasks)
+                .values(
+                    id=task_id,
+                    network_id=network_id,
+                    owner=owner,
+                    key_id=principal.key_id,
+                    status=TaskStatus.PENDING,
+                    task=new.task,
+                    context=dict(new.context),
+                    priority=new.priority,
+                    model_selection={**network.model_selection, **new.model_selection},
+                    budget_usd=new.budget_usd,
+                    deadline=new.deadline,
+                    run=0,
+                    iterations=0,
+                    last_sequence=0,
+                    created_at=now,
+                )
+                .returning(tasks)
+            ).one()
+            return self._begin(work, row, now) if new.auto_process else task_views(work.connection, [row])[0]
+
+    def get(self, principal: Principal, network_id: str, task_id: str) -> TaskView:
+        """One task; NotFoundError when it is not in that network, or not the principal's."""
+        with self._database.begin() as work:
+            row = _find(work, principal, task_id, network_id)
+            return task_views(work.connection, [row])[0]
+
+    def find(self, principal: Principal, task_id: str) -> TaskRef:
+        """Where a task stands, for streams that know only its id; NotFoundError as for `get`."""
+        with self._database.begin() as work:
+            row = _find(work, principal, task_id)
+        return TaskRef(row.id, row.network_id, TaskStatus(row.status))
+
+    def list(  # one argument for each filter
+        self,
+        principal: Principal,
+        network_id: str,
+        *,
+        limit: int,
+        before: str | None = None,
+        status: str | None = None,
+        created_from: datetime | None = None,
+        created_to: datetime | None = None,
+    ) -> list[TaskView]:
+        """The network's tasks, newest first, ids below `before` (ix_tasks_network_id_id)."""
+        query = select(tasks).where(tasks.c.network_id == network_id).order_by(tasks.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(tasks.c.id < before)
+        if status is not None:
+            query = query.where(tasks.c.status == status)
+        if created_from is not None:
+            query = query.where(tasks.c.created_at >= created_from)
+        if created_to is not None:
+            query = query.where(tasks.c.created_at < created_to)
+        with self._database.begin() as work:
+            require(work.connection, principal, network_id)
+            return task_views(work.connection, work.connection.execute(query).all())
+
+    def process(self, principal: Principal, network_id: str, task_id: str) -> TaskView:
+        """Start a held task or resume one that stopped; one that runs or is completed stays as it is.
+
+        Raises:
+            ConflictError: its deadline has passed.
+        """
+        now = self._clock()
+        with self._database.begin() as work:
+            _find(work, principal, task_id, network_id)
+            task = _locked(work, task_id)
+            if task.status in {TaskStatus.PROCESSING, TaskStatus.COMPLETED}:
+                return task_views(work.connection, [task])[0]
+            if task.deadline is not None and task.deadline <= now:
+                raise ConflictError("The task's deadline has passed; submit a new task.")
+            return self._begin(work, task, now)
+
+    def cancel(self, principal: Principal, network_id: str, task_id: str) -> TaskView:
+        """Stop a task: it says so at once, starts nothing more, and calls under way are stopped within seconds.
+
+        Raises:
+            ConflictError: it is completed or failed.
+        """
+        with self._database.begin() as work:
+            _find(work, principal, task_id, network_id)
+            task = _locked(work, task_id)
+            if task.status != TaskStatus.CANCELLED:
+                self._cancel(work, task)
+            return task_views(work.connection, [_locked(work, task_id)])[0]
+
+    def steps(self, principal: Principal, network_id: str, task_id: str) -> Sequence[StepView]:
+        """The task's graph so far."""
+        with self._database.begin() as work:
+            _find(work, principal, task_id, network_id)
+            return step_views(work.connection, task_id)
+
+    def stop_network(self, work: UnitOfWork, network_id: str) -> None:
+        """Cancel all that runs or waits in a network, within the transaction that deletes it."""
+        query = (
+            select(tasks)
+            .where(tasks.c.network_id == network_id, tasks.c.status.not_in(ENDED_TASKS))
+            .order_by(tasks.c.id)
+            .with_for_update(key_share=True)
+        )
+        for task in work.connection.execute(query).all():
+            self._cancel(work, task)
+
+    def _begin(self, work: UnitOfWork, task: Row[Any], now: datetime) -> TaskView:
+        changes = graph.begin_run(work.connection, task, now=now)
+        graph.publish(work, self._wakeups, task, changes, now=now)
+        self._wakeups.permits(work, changes.queues)
+        return task_views(work.connection, [_locked(work, task.id)])[0]
+
+    def _cancel(self, work: UnitOfWork, task: Row[Any]) -> None:
+        now = self._clock()
+        changes = graph.end(work.connection, task, TaskStatus.CANCELLED, now=now)
+        graph.publish(work, self._wakeups, task, changes, now=now)
+
+    def _check(self, new: NewTask, now: datetime) -> None:
+        model = new.model_selection.get("model")
+        if model is not None:
+            self._catalogue.require(model, pointer="/model_selection/model")
+        if new.deadline is not None and new.deadline <= now:
+            raise InvalidInputError(
+                "The deadline has passed.", [Problem("/deadline", "in_the_past", "Give an instant in the future.")]
+            )
+
+
+def _owner(principal: Principal, new: NewTask) -> str:
+    if new.on_behalf_of is None:
+        return principal.user_id
+    if principal.role is not Role.SERVICE:
+        raise ForbiddenError("Only a service key may submit on behalf of a user.")
+    return new.on_behalf_of
+
+
+def _find(work: UnitOfWork, principal: Principal, task_id: str, network_id: str | None = None) -> Row[Any]:
+    query = select(tasks).join(networks).where(tasks.c.id == task_id, accessible(principal))
+    if network_id is not None:
+        query = query.where(tasks.c.network_id == network_id)
+    row = work.connection.execute(query).first()
+    if row is None:
+        raise NotFoundError(f"There is no task {task_id!r}.")
+    return row
+
+
+def _locked(work: UnitOfWork, task_id: str) -> Row[Any]:
+    row = graph.lock(work.connection, task_id)
+    if row is None:
+        raise NotFoundError(f"There is no task {task_id!r}.")
+    return row

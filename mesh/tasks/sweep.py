@@ -1,0 +1,231 @@
+"""The sweep: whatever was lost on the way is found here, every two seconds, from the rows alone.
+
+workers.heartbeat -> here, in whichever process holds the advisory lock.  It needs neither Celery nor Redis nor a free
+slot, and each part is a transaction of its own, so that one that fails does not stop the others.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Row, delete, exists, func, select, text, update
+
+from mesh.clock import Clock
+from mesh.costs import ledger
+from mesh.db.tables import steps, tasks, workers
+from mesh.db.unit_of_work import Database, UnitOfWork
+from mesh.dispatch.permits import Dispatcher
+from mesh.dispatch.queues import CUSTOM, is_custom
+from mesh.events import types
+from mesh.tasks import graph
+from mesh.tasks.claims import make_ready, unpark
+from mesh.tasks.graph import Changes
+from mesh.tasks.leases import LEASE
+from mesh.tasks.orchestrator import Failure, Orchestrator, step_failed_for_good
+from mesh.tasks.states import StepState, TaskStatus
+from mesh.tasks.wakeups import Wakeups
+
+log = structlog.get_logger(__name__)
+
+
+# A step that took so many workers with it is failed: it may be what kills them.
+MOST_LOSSES = 8
+
+# Rows of dead workers are kept a while, for whoever looks what happened.
+WORKER_ROWS_KEPT = timedelta(hours=1)
+
+CONTINUE_EVERY = 5
+
+_BATCH = 200
+
+
+class Sweep:
+    """One pass over all that may have been left behind."""
+
+    def __init__(  # what it mends, it mends with the same parts that others use
+        self,
+        database: Database,
+        orchestrator: Orchestrator,
+        dispatcher: Dispatcher,
+        wakeups: Wakeups,
+        clock: Clock,
+        *,
+        lease: timedelta = LEASE,
+    ) -> None:
+        self._database = database
+        self._orchestrator = orchestrator
+        self._dispatcher = dispatcher
+        self._wakeups = wakeups
+        self._clock = clock
+        self._lease = lease
+        self._passes = 0
+
+    def run(self, *, reclaim: bool = True) -> None:
+        """Reclaim, expire, continue, top up; without `reclaim` after an outage, until every lease could be renewed."""
+        parts = [*([self._reclaim] if reclaim else []), self._expire, self._requeue, self._top_up]
+        # Nothing known leaves a task like that; it is looked for all the same, but it costs more.
+        if self._passes % CONTINUE_EVERY == 0:
+            parts.append(self._continue)
+        self._passes += 1
+        for part in parts:
+            try:
+                part()
+            except Exception:  # one part must not stop the others; all come again in two seconds
+                log.exception("sweep_part_failed", part=part.__name__.strip("_"))
+
+    def _reclaim(self) -> None:
+        """Steps of dead workers go back to ready; a worker is dead when its lease is over.
+
+        After a restart of the database itself nobody could renew, so every lease gets a fresh period from then.
+        """
+        with self._database.begin() as work:
+            lost = self._lost_steps(work.connection)
+        self.give_back(lost)
+        with self._database.begin() as work:
+            work.connection.execute(delete(workers).where(workers.c.lease_until < func.now() - WORKER_ROWS_KEPT))
+
+    def give_back(self, step_ids: Sequence[str]) -> None:
+        """Let others run steps that nobody runs, though they count as running."""
+        for step_id in step_ids:
+            with self._database.begin() as work:
+                task_id = work.connection.execute(select(steps.c.task_id).where(steps.c.id == step_id)).scalar()
+            if task_id is not None:
+                log.warning("step_reclaimed", step_id=step_id, task_id=task_id)
+                self._with_task(task_id, partial(self._reclaim_step, step_id))
+
+    def _lost_steps(self, connection: Connection) -> list[str]:
+        """Running steps without a live worker, by the database's clock (ix_steps_running)."""
+        just_started = connection.execute(select(func.pg_postmaster_start_time() + self._lease > func.now()))
+        if just_started.scalar_one():
+            return []
+        alive = exists().where(workers.c.id == steps.c.worker_id, workers.c.lease_until > func.now())
+        query = select(steps.c.id).where(steps.c.state == StepState.RUNNING, ~alive).limit(_BATCH)
+        return list(connection.execute(query).scalars())
+
+    def _reclaim_step(self, step_id: str, work: UnitOfWork, task: Row[Any]) -> Changes:
+        """Give a lost step back; what its calls used is unknown, so they are charged their reservation."""
+        now = self._clock()
+        step = work.connection.execute(
+            update(steps)
+            .where(steps.c.id == step_id, steps.c.state == StepState.RUNNING)
+            .values(losses=steps.c.losses + 1)
+            .returning(steps)
+        ).first()
+        if step is None:
+            return Changes()
+        ledger.close_unknown(work.connection, step_id=step_id, now=now, error_code="worker_lost")
+        if step.losses < MOST_LOSSES:
+            return Changes(queues=make_ready(work.connection, [step_id], from_states=[StepState.RUNNING]))
+        failure = Failure("worker_lost", f"{step.losses} workers died while they ran this step.", retry=False)
+        work.connection.execute(
+            update(steps)
+            .where(steps.c.id == step_id)
+            .values(state=StepState.FAILED, finished_at=now, error={"code": failure.code, "detail": failure.detail})
+        )
+        event = types.StepFailed(
+            step_id, step.agent_name, step.agent_id, failure.code, failure.detail, will_retry=False
+        )
+        more = step_failed_for_good(work.connection, task, step.kind, failure, now=now)
+        return Changes([event, *more.events], more.queues)
+
+    def _expire(self) -> None:
+        """Tasks whose time is over, whether anybody works on them or not (ix_tasks_processing, ix_tasks_pending_deadline)."""
+        now = self._clock()
+        running = (tasks.c.status == TaskStatus.PROCESSING) & (tasks.c.expires_at <= now)
+        held = tasks.c.status.in_([TaskStatus.PENDING, TaskStatus.PAUSED]) & (tasks.c.deadline <= now)
+        for condition in (running, held):
+            with self._database.begin() as work:
+                late = work.connection.execute(select(tasks.c.id).where(condition).limit(_BATCH)).scalars().all()
+            for task_id in late:
+                with self._database.begin() as work:
+                    self._orchestrator.expire_within(work, task_id)
+
+    def _continue(self) -> None:
+        """Tasks that nobody goes on with: processing, but without a step that is ready or running."""
+        stuck = ~exists().where(steps.c.task_id == tasks.c.id, steps.c.state.in_([StepState.READY, StepState.RUNNING]))
+        query = select(tasks.c.id).where(tasks.c.status == TaskStatus.PROCESSING, stuck).limit(_BATCH)
+        with self._database.begin() as work:
+            found = work.connection.execute(query).scalars().all()
+        for task_id in found:
+            log.warning("task_continued", task_id=task_id)
+            self._with_task(task_id, lambda work, task: graph.continue_run(work.connection, task, now=self._clock()))
+
+    def _with_task(self, task_id: str, change: Callable[[UnitOfWork, Row[Any]], Changes]) -> None:
+        """Change a task's graph in a transaction of its own, if it is still being worked on."""
+        with self._database.begin() as work:
+            task = graph.lock(work.connection, task_id)
+            if task is None or task.status != TaskStatus.PROCESSING:
+                return
+            changes = change(work, task)
+            graph.publish(work, self._wakeups, task, changes, now=self._clock())
+            self._wakeups.permits(work, changes.queues)
+
+    def _requeue(self) -> None:
+        """Steps that wait until now get their turn; those of a custom pool that died go to `agent.custom`."""
+        now = self._clock()
+        with self._database.begin() as work:
+            unpark(work.connection, now=now)
+        with self._database.begin() as work:
+            waiting = work.connection.execute(_WAITING_QUEUES).scalars().all()
+            served = work.connection.execute(
+                select(workers.c.queues).where(workers.c.lease_until > func.now())
+            ).scalars()
+            live = {queue for queues in served for queue in queues}
+            for queue in waiting:
+                if is_custom(queue) and queue not in live:
+                    self._move(work.connection, queue)
+
+    def _move(self, connection: Connection, queue: str) -> None:
+        moved = connection.execute(
+            update(steps)
+            .where(steps.c.queue == queue, steps.c.state.in_([StepState.READY, StepState.BLOCKED]))
+            .values(queue=CUSTOM)
+            .returning(steps.c.id, steps.c.state)
+        ).all()
+        # A turn counts within its queue: the steps stand in line again.
+        make_ready(connection, [row.id for row in moved if row.state == StepState.READY], from_states=["ready"])
+        log.warning("queue_without_pool", queue=queue, moved=len(moved))
+
+    def _top_up(self) -> None:
+        """Permits that are missing: as many as there are ready steps and free slots, less those that wait already."""
+        with self._database.begin() as work:
+            wanted = work.connection.execute(_WANTED).all()
+        for queue, count in wanted:
+            waiting = self._dispatcher.waiting(queue)
+            if waiting is None:
+                return
+            if count > waiting:
+                self._dispatcher.send(queue, count - waiting, refill=True)
+
+
+# Distinct queues by hopping along ix_steps_turn: one look-up a queue, however many steps wait in each.
+_HOP = """
+    WITH RECURSIVE hop AS (
+        (SELECT queue FROM steps WHERE state = 'ready' AND turn IS NOT NULL AND queue > '' ORDER BY queue LIMIT 1)
+        UNION ALL
+        SELECT (SELECT queue FROM steps WHERE state = 'ready' AND turn IS NOT NULL AND queue > hop.queue
+                ORDER BY queue LIMIT 1)
+        FROM hop WHERE hop.queue IS NOT NULL
+    )
+"""
+
+_WAITING_QUEUES = text(f"{_HOP} SELECT queue FROM hop WHERE queue IS NOT NULL")
+
+# A queue's free slots are those of the live workers that serve it, less what these have in hand.
+_WANTED = text(
+    f"""
+    {_HOP}, free AS (
+        SELECT unnest(workers.queues) AS queue,
+               workers.slots - (SELECT count(*) FROM steps WHERE worker_id = workers.id AND state = 'running') AS slots
+        FROM workers WHERE lease_until > now()
+    ), serving AS (
+        SELECT queue, sum(greatest(slots, 0)) AS slots FROM free GROUP BY queue
+    )
+    SELECT hop.queue,
+           (SELECT count(*) FROM (SELECT 1 FROM steps WHERE queue = hop.queue AND state = 'ready' AND turn IS NOT NULL
+                                  LIMIT serving.slots) ready)
+    FROM hop JOIN serving ON serving.queue = hop.queue
+    """  # noqa: S608  # built from constants only
+)

@@ -1,0 +1,27 @@
+"""What leaves after a commit: permits for queues that got work, and events for those who watch."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from mesh.db.unit_of_work import UnitOfWork
+from mesh.dispatch.permits import Dispatcher
+from mesh.events.live import LivePublisher
+from mesh.events.log import StoredEvent
+
+
+class Wakeups:
+    """Sends once the transaction has committed; what is lost here is made up for by the sweep and by re-reading."""
+
+    def __init__(self, dispatcher: Dispatcher, live: LivePublisher) -> None:
+        self._dispatcher = dispatcher
+        self._live = live
+
+    def permits(self, work: UnitOfWork, queues: Iterable[str]) -> None:
+        """One permit for each step that became ready, by its queue."""
+        for queue, count in Counter(queues).items():
+            work.after_commit(lambda queue=queue, count=count: self._dispatcher.send(queue, count))  # type: ignore[misc]
+
+    def events(self, work: UnitOfWork, task_id: str, stored: Sequence[StoredEvent]) -> None:
+        """The events as they were stored."""
+        if stored:
+            work.after_commit(lambda: self._live.publish(task_id, stored))

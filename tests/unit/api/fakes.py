@@ -1,0 +1,207 @@
+"""A system without services: what the views call, answering from memory and remembering what it was asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from flask import Flask
+from pydantic import SecretStr
+
+from api.app import create_app
+from mesh.config import Settings
+from mesh.errors import NotFoundError, UnauthenticatedError
+from mesh.memory.service import MemoryView, NewMemory, Source
+from mesh.networks.views import AgentConfig, AgentView, NetworkView, NewNetwork
+from mesh.security.keys import KeyView
+from mesh.security.principal import Principal, Role, Scope
+from mesh.tasks.states import TaskStatus
+from mesh.tasks.views import NewTask, Progress, Spent, TaskView
+
+AT = datetime(2026, 11, 22, 9, 30, 0, 125_000, tzinfo=UTC)
+NETWORK_ID = "network_" + "1" * 26
+TASK_ID = "task_" + "2" * 26
+SECRETS = "v1:" + "s" * 32
+ALL = frozenset(Scope) - {Scope.ADMIN}
+USER = Principal("ann", Role.USER, ALL, "key_" + "a" * 26)
+ADMIN = Principal("root", Role.ADMIN, frozenset(Scope), "key_" + "b" * 26)
+
+
+def network_view(new: NewNetwork, number: int = 1) -> NetworkView:
+    return NetworkView(
+        network_id=f"network_{number:026}",
+        name=new.name,
+        description=new.description,
+        status="active",
+        owner="ann",
+        agents=tuple(agent_view(config) for config in new.agents),
+        shared_context=new.shared_context,
+        max_iterations=new.max_iterations,
+        timeout_seconds=new.timeout_seconds,
+        model_selection=new.model_selection,
+        budget_usd=new.budget_usd,
+        agent_count=len(new.agents),
+        task_count=0,
+        memory_count=0,
+        created_at=AT,
+        updated_at=AT,
+    )
+
+
+def agent_view(config: AgentConfig) -> AgentView:
+    return AgentView(agent_id="agent_" + "3" * 26, network_id=NETWORK_ID, **vars(config), status="idle", created_at=AT)
+
+
+def task_view(new: NewTask, status: TaskStatus = TaskStatus.PENDING) -> TaskView:
+    return TaskView(
+        task_id=TASK_ID,
+        network_id=NETWORK_ID,
+        owner=new.on_behalf_of or "ann",
+        status=status,
+        task=new.task,
+        context=new.context,
+        priority=new.priority,
+        model_selection=new.model_selection,
+        deadline=new.deadline,
+        budget_usd=new.budget_usd,
+        created_at=AT,
+        started_at=AT,
+        finished_at=None,
+        iterations=0,
+        progress=Progress(),
+        result=None,
+        error=None,
+        usage=Spent(),
+        cost_usd=Decimal("0.000123"),
+        models=(),
+        sandbox=False,
+    )
+
+
+class Recorder:
+    """Remembers the calls that reached a service; `stored` is what would be in the database."""
+
+    def __init__(self) -> None:
+        self.stored: list[Any] = []
+
+
+class FakeNetworks(Recorder):
+    def create(self, _principal: Principal, new: NewNetwork) -> NetworkView:
+        self.stored.append(new)
+        return network_view(new)
+
+    def list(self, _principal: Principal, *, limit: int, before: str | None = None) -> Sequence[NetworkView]:
+        every = [network_view(NewNetwork(f"n{number}"), number) for number in range(120, 0, -1)]
+        return [view for view in every if before is None or view.network_id < before][:limit]
+
+    def get(self, _principal: Principal, network_id: str) -> NetworkView:
+        raise NotFoundError(f"There is no network {network_id!r}.")
+
+    def add_agent(self, _principal: Principal, _network_id: str, config: AgentConfig) -> AgentView:
+        self.stored.append(config)
+        return agent_view(config)
+
+    def list_agents(self, *_: object, **__: object) -> Sequence[AgentView]:
+        return []
+
+
+class FakeTasks(Recorder):
+    status = TaskStatus.PENDING
+
+    def submit(self, _principal: Principal, _network_id: str, new: NewTask) -> TaskView:
+        self.stored.append(new)
+        return task_view(new)
+
+    def list(self, *_: object, **asked: object) -> Sequence[TaskView]:
+        self.stored.append(asked)
+        return []
+
+    def process(self, *_: object) -> TaskView:
+        return task_view(NewTask("x"), self.status)
+
+
+class FakeMemory(Recorder):
+    def add(self, _principal: Principal, network_id: str, new: NewMemory) -> MemoryView:
+        self.stored.append(new)
+        return memory_view(network_id, new, 1)
+
+    def list(self, _principal: Principal, network_id: str, *, limit: int, **_: object) -> Sequence[MemoryView]:
+        return [memory_view(network_id, NewMemory("x"), number) for number in range(limit)]
+
+
+def memory_view(network_id: str, new: NewMemory, number: int) -> MemoryView:
+    return MemoryView(
+        memory_id=f"memory_{number:026}",
+        network_id=network_id,
+        content=new.content,
+        type=new.type,
+        confidence=new.confidence,
+        metadata=new.metadata,
+        pinned=new.pinned,
+        expires_at=None,
+        source=Source("user"),
+        created_at=AT,
+        updated_at=AT,
+        version=1,
+    )
+
+
+class FakeKeys(Recorder):
+    """`keys` maps whole keys to who they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys = {"user-key": USER, "admin-key": ADMIN}
+
+    def verify(self, key: str) -> Principal:
+        if key not in self.keys:
+            raise UnauthenticatedError("The API key does not hold.")
+        return self.keys[key]
+
+    def is_live(self, _key_id: str) -> bool:
+        return True
+
+    def create(self, *, user_id: str, role: Role, scopes: Sequence[Scope], **_: object) -> tuple[str, KeyView]:
+        self.stored.append(user_id)
+        view = KeyView("key_" + "c" * 26, user_id, role, frozenset(scopes), "", (), AT, AT, None, None)
+        return "the-whole-key", view
+
+    def list(self, **_: object) -> Sequence[KeyView]:
+        return []
+
+    def revoke(self, key: str) -> None:
+        raise NotFoundError(f"There is no key {key}.")
+
+
+@dataclass
+class FakeHealth:
+    status: str = "healthy"
+    components: dict[str, Any] = field(default_factory=dict)
+    active_networks_count: int = 1
+    active_tasks_count: int = 2
+    version: str = "0"
+    timestamp: datetime = AT
+
+    def report(self) -> "FakeHealth":
+        return self
+
+
+@dataclass
+class FakeMesh:
+    settings: Settings = field(default_factory=lambda: Settings(secrets=SecretStr(SECRETS)))
+    networks: FakeNetworks = field(default_factory=FakeNetworks)
+    tasks: FakeTasks = field(default_factory=FakeTasks)
+    memory: FakeMemory = field(default_factory=FakeMemory)
+    keys: FakeKeys = field(default_factory=FakeKeys)
+    health: FakeHealth = field(default_factory=FakeHealth)
+    events: object = None
+    live: object = None
+
+    @property
+    def stored(self) -> int:
+        """How much a request left behind."""
+        return sum(len(one.stored) for one in (self.networks, self.tasks, self.memory, self.keys))
+
+    def app(self) -> Flask:
+        return create_app(self)  # type: ignore[arg-type]

@@ -1,0 +1,167 @@
+"""Bad input is answered as a problem that says where, never repeats what was sent, and leaves nothing behind."""
+
+import json
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from tests.unit.api.fakes import NETWORK_ID, FakeMesh
+
+NETWORKS = "/api/mesh/networks"
+TASKS = f"{NETWORKS}/{NETWORK_ID}/tasks"
+AGENTS = f"{NETWORKS}/{NETWORK_ID}/agents"
+MEMORY = f"{NETWORKS}/{NETWORK_ID}/memory"
+KEYS = "/api/mesh/security/api-keys"
+AGENT = {"name": "SEO", "type": "seo"}
+ADMIN_KEY = {"X-API-Key": "admin-key"}
+
+
+def _post(mesh: FakeMesh, path: str, body: object, content_type: str | None = "application/json") -> TestResponse:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return mesh.app().test_client().post(path, data=data, content_type=content_type, headers=ADMIN_KEY)
+
+
+def _deep(levels: int) -> dict[str, Any]:
+    return {"a": _deep(levels - 1)} if levels else {}
+
+
+INVALID = [
+    (NETWORKS, {}, "/name"),
+    (NETWORKS, {"name": ""}, "/name"),
+    (NETWORKS, {"name": " \n"}, "/name"),
+    (NETWORKS, {"name": "x" * 201}, "/name"),
+    (NETWORKS, {"name": 7}, "/name"),
+    (NETWORKS, {"name": None}, "/name"),
+    (NETWORKS, {"name": "x\0"}, "/name"),
+    (NETWORKS, {"name": "x", "color": "red"}, "/color"),
+    (NETWORKS, {"name": "x", "description": "x" * 2_001}, "/description"),
+    (NETWORKS, {"name": "x", "max_iterations": 0}, "/max_iterations"),
+    (NETWORKS, {"name": "x", "max_iterations": 51}, "/max_iterations"),
+    (NETWORKS, {"name": "x", "max_iterations": "5"}, "/max_iterations"),
+    (NETWORKS, {"name": "x", "max_iterations": 5.0}, "/max_iterations"),
+    (NETWORKS, {"name": "x", "max_iterations": True}, "/max_iterations"),
+    (NETWORKS, {"name": "x", "max_iterations": 10**100}, "/max_iterations"),
+    (NETWORKS, {"name": "x", "timeout_seconds": 86_401}, "/timeout_seconds"),
+    (NETWORKS, {"name": "x", "budget_usd": -1}, "/budget_usd"),
+    (NETWORKS, {"name": "x", "budget_usd": "1"}, "/budget_usd"),
+    (NETWORKS, {"name": "x", "budget_usd": True}, "/budget_usd"),
+    (NETWORKS, {"name": "x", "agents": [AGENT] * 51}, "/agents"),
+    (NETWORKS, {"name": "x", "agents": [AGENT, {"name": "y"}]}, "/agents/1/type"),
+    (NETWORKS, {"name": "x", "agents": [AGENT | {"type": "Not A Slug"}]}, "/agents/0/type"),
+    (NETWORKS, {"name": "x", "agents": [AGENT | {"type": "a.b"}]}, "/agents/0/type"),
+    (NETWORKS, {"name": "x", "agents": [AGENT | {"type": "seo\n"}]}, "/agents/0/type"),
+    (NETWORKS, {"name": "x", "model_selection": {"task_complexity": "EXTREME"}}, "/model_selection/task_complexity"),
+    (NETWORKS, {"name": "x", "shared_context": []}, "/shared_context"),
+    (NETWORKS, {"name": "x", "shared_context": _deep(8)}, "/shared_context"),
+    (NETWORKS, {"name": "x", "shared_context": {"a": "x" * 65_536}}, "/shared_context"),
+    (AGENTS, AGENT, "/agent_config"),
+    (AGENTS, {"agent_config": AGENT | {"parameters": {"temperature": 3}}}, "/agent_config/parameters/temperature"),
+    (AGENTS, {"agent_config": AGENT | {"parameters": {"max_tokens": 1.5}}}, "/agent_config/parameters/max_tokens"),
+    (AGENTS, {"agent_config": AGENT | {"parameters": {"seed": 1}}}, "/agent_config/parameters/seed"),
+    (AGENTS, {"agent_config": AGENT | {"capabilities": [""]}}, "/agent_config/capabilities/0"),
+    (TASKS, {}, "/task"),
+    (TASKS, {"task": "x" * 20_001}, "/task"),
+    (TASKS, {"task": "x", "priority": 11}, "/priority"),
+    (TASKS, {"task": "x", "priority": 0}, "/priority"),
+    (TASKS, {"task": "x", "deadline": "tomorrow"}, "/deadline"),
+    (TASKS, {"task": "x", "deadline": "2026-12-01T00:00:00"}, "/deadline"),
+    (TASKS, {"task": "x", "deadline": 1_800_000_000}, "/deadline"),
+    (TASKS, {"task": "x", "deadline": "0001-01-01T00:00:00+23:00"}, "/deadline"),
+    (TASKS, {"task": "x", "auto_process": "yes"}, "/auto_process"),
+    (TASKS, {"task": "x", "on_behalf_of": "a b"}, "/on_behalf_of"),
+    (TASKS, {"task": "x", "context": {"list": ["ok", {"deep": "\ud800"}]}}, "/context/list/1/deep"),
+    (TASKS, [], ""),
+    (TASKS, "task", ""),
+    (MEMORY, {"content": ""}, "/content"),
+    (MEMORY, {"content": "x", "type": "rumour"}, "/type"),
+    (MEMORY, {"content": "x", "confidence": 1.1}, "/confidence"),
+    (MEMORY, {"content": "x", "ttl_seconds": 0}, "/ttl_seconds"),
+    (MEMORY, {"content": "x", "type": "fact", "memory_type": "fact"}, "/memory_type"),
+    (KEYS, {"user_id": "a b"}, "/user_id"),
+    (KEYS, {"user_id": "a", "role": "king"}, "/role"),
+    (KEYS, {"user_id": "a", "scopes": []}, "/scopes"),
+    (KEYS, {"user_id": "a", "scopes": ["fly"]}, "/scopes/0"),
+    (KEYS, {"user_id": "a", "networks": ["x"]}, "/networks/0"),
+    (KEYS, {"user_id": "a", "expires_in_days": 3_651}, "/expires_in_days"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "pointer"), INVALID, ids=str)
+def test_what_does_not_fit_is_422_and_says_where(path: str, body: object, pointer: str) -> None:
+    mesh = FakeMesh()
+    answer = _post(mesh, path, body)
+    problem = answer.json
+    assert (answer.status_code, answer.content_type) == (422, "application/problem+json")
+    assert pointer in [error["pointer"] for error in problem["errors"]], problem
+    assert problem["code"] == "validation_failed"
+    assert problem["request_id"] == answer.headers["X-Request-ID"]
+    assert mesh.stored == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "code"),
+    [
+        (b"{", "application/json", 400, "malformed_request"),
+        (b"", "application/json", 400, "malformed_request"),
+        (b'{"name": "x", "name": "y"}', "application/json", 400, "malformed_request"),
+        (b'{"name": "x", "shared_context": {"a": NaN}}', "application/json", 400, "malformed_request"),
+        (b'{"name": "x", "shared_context": {"a": 1e999}}', "application/json", 400, "malformed_request"),
+        (b'{"a":' * 20_000 + b"1" + b"}" * 20_000, "application/json", 400, "malformed_request"),
+        (b"[" * 900_000, "application/json", 400, "malformed_request"),
+        (b'{"name": "' + b"x" * 1_000_000 + b'"}', "application/json", 413, "too_large"),
+        (b'{"name": "x"}', "text/plain", 415, "unsupported_media_type"),
+        (b'{"name": "x"}', None, 415, "unsupported_media_type"),
+        (b'{"name": "x"}', "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
+        (b'{"name": "x"}', "application/json; charset=utf-16", 415, "unsupported_media_type"),
+    ],
+    ids=lambda value: f"{value!r}"[:30] + f"...{value!r}"[-12:],
+)
+def test_what_cannot_be_read_is_refused_by_its_kind(
+    body: bytes, content_type: str | None, status: int, code: str
+) -> None:
+    mesh = FakeMesh()
+    answer = _post(mesh, NETWORKS, body, content_type)
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+    assert answer.content_type == "application/problem+json"
+    assert mesh.stored == 0
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=201",
+        "limit=x",
+        "limit=",
+        "limit=1&limit=2",
+        "colour=red",
+        "cursor=forged",
+        "cursor=%00",
+        "cursor=",
+        "cursor=" + "x" * 1_001,
+    ],
+)
+def test_a_parameter_that_cannot_be_read_is_400(query: str) -> None:
+    answer = FakeMesh().app().test_client().get(f"{NETWORKS}?{query}", headers=ADMIN_KEY)
+    assert (answer.status_code, answer.content_type) == (400, "application/problem+json")
+    assert answer.json["code"] in {"malformed_request", "invalid_cursor"}
+
+
+@pytest.mark.parametrize("query", ["status=done", "from=yesterday", "to=2026-01-01", "from=2026-01-01T00:00:00"])
+def test_a_filter_that_cannot_be_read_is_400(query: str) -> None:
+    answer = FakeMesh().app().test_client().get(f"{TASKS}?{query}", headers=ADMIN_KEY)
+    assert (answer.status_code, answer.json["code"]) == (400, "malformed_request")
+
+
+def test_what_was_refused_is_not_repeated() -> None:
+    marker = "sesame-open"
+    for body in ({"name": 7, "budget_usd": marker}, {"name": "x", "model_selection": {"task_complexity": marker}}):
+        assert marker not in _post(FakeMesh(), NETWORKS, body).text
+    assert marker not in _post(FakeMesh(), NETWORKS, f'{{"name": {marker}'.encode()).text
+
+
+def test_a_body_with_thousands_of_faults_is_answered_shortly() -> None:
+    answer = _post(FakeMesh(), NETWORKS, {"name": "x"} | {f"field{number}": 1 for number in range(5_000)})
+    assert answer.status_code == 422
+    assert len(answer.json["errors"]) == 20

@@ -1,0 +1,338 @@
+"""The hub: every event once and in order, whatever the live channel does."""
+
+import gc
+import json
+from collections.abc import Callable, Iterable, Iterator
+
+import gevent
+import pytest
+from gevent.queue import SimpleQueue
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from api.resources.streams import NDJSON, SSE
+from api.stream_topics import STALLED_AT, Reader
+from api.streams import Hub
+from mesh.errors import UnavailableError
+from mesh.events.live import Live, LiveConnection, Standing
+from mesh.events.log import EventLog, StoredEvent
+
+TASK = "task_1"
+KINDS = ["started", *["step_completed"] * 8, "complete"]
+
+
+def event(sequence: int, kind: str = "step_completed") -> StoredEvent:
+    return StoredEvent(sequence, kind, {"task_id": TASK, "sequence": sequence})
+
+
+class FakeLog(EventLog):
+    """Stored events, in a list."""
+
+    def __init__(self) -> None:
+        self.rows: list[StoredEvent] = []
+        self.reads = 0
+        self.down = False
+
+    def after(self, task_id: str, sequence: int, limit: int = 500) -> list[StoredEvent]:
+        self.reads += 1
+        gevent.sleep(0)  # like a query, this lets others run
+        if self.down:
+            raise UnavailableError("down")
+        return self.rows[sequence : sequence + limit] if task_id == TASK else []
+
+    def store(self, *kinds: str) -> list[StoredEvent]:
+        new = [event(number, kind) for number, kind in enumerate(kinds, len(self.rows) + 1)]
+        self.rows += new
+        return new
+
+
+class FakeRedis(LiveConnection):
+    """A connection whose messages the test makes; None breaks it off."""
+
+    def __init__(self) -> None:
+        self.followed: set[str] = set()
+        self.inbox: SimpleQueue[Standing | Live | None] = SimpleQueue()
+        self.connections = 0
+        self.down = False
+
+    def connect(self) -> LiveConnection:
+        if self.down:
+            raise RedisConnectionError("down")
+        self.connections += 1
+        return self
+
+    def follow(self, task_ids: Iterable[str]) -> None:
+        for one in task_ids:
+            self.followed.add(one)
+            self.inbox.put(Standing(one))
+
+    def unfollow(self, task_ids: Iterable[str]) -> None:
+        self.followed -= set(task_ids)
+
+    def ping(self) -> None:
+        return
+
+    def receive(self) -> Standing | Live | None:
+        message = self.inbox.get()
+        if message is None:
+            raise RedisConnectionError("broken off")
+        return message
+
+    def close(self) -> None:
+        self.followed.clear()
+
+    def publish(self, *events: StoredEvent) -> None:
+        self.inbox.put(Live(TASK, list(events)))
+
+
+class Stage:
+    """A hub between a fake log and a fake Redis, and the greenlets that read it."""
+
+    def __init__(self, *, beat_seconds: float = 60, poll_seconds: float = 0.01) -> None:
+        self.log = FakeLog()
+        self.redis = FakeRedis()
+        self.live_keys = {"key_1"}
+        self.hub = Hub(
+            self.log,
+            lambda key_id: key_id in self.live_keys,
+            self.redis.connect,
+            beat_seconds=beat_seconds,
+            poll_seconds=poll_seconds,
+        )
+
+    def read(self, position: int = 0) -> "Client":
+        return Client(self.hub, Reader(SSE, position, key_id="key_1", connection=None))
+
+
+class Client:
+    """One reader; `numbers` fills as it reads."""
+
+    def __init__(self, hub: Hub, reader: Reader) -> None:
+        self.reader = reader
+        self.text = b""
+        self.numbers: list[int] = []
+        self.stream = hub.stream(TASK, reader)
+        self.greenlet = gevent.spawn(self._read)
+
+    def _read(self) -> None:
+        for chunk in self.stream:
+            self.text += chunk
+            self.numbers += [int(line[3:]) for line in chunk.splitlines() if line.startswith(b"id:")]
+
+    def leave(self) -> int:
+        self.greenlet.kill()
+        self.stream.close()  # type: ignore[attr-defined]  # a generator, behind the type Iterator
+        return self.reader.position
+
+
+def until(true: Callable[[], object], seconds: float = 5.0) -> None:
+    with gevent.Timeout(seconds):
+        while not true():
+            gevent.sleep(0.001)
+
+
+def join(client: Client) -> None:
+    client.greenlet.join(timeout=5)
+    assert client.greenlet.dead
+
+
+def test_a_finished_task_is_replayed_and_ends() -> None:
+    stage = Stage()
+    stage.log.store(*KINDS)
+    client = stage.read()
+    join(client)
+    assert client.numbers == list(range(1, 11))
+
+
+def test_first_bytes_come_before_anything_else_is_known() -> None:
+    stage = Stage()
+    assert next(stage.hub.stream(TASK, Reader(SSE, 0, key_id=None, connection=None))) == b"retry: 2000\n: stream\n\n"
+    assert stage.log.reads == 0
+
+
+def test_live_events_come_without_reading_rows() -> None:
+    stage = Stage()
+    client = stage.read()
+    until(lambda: stage.log.reads)
+    for kind in KINDS[:-1]:
+        stage.redis.publish(*stage.log.store(kind))
+    until(lambda: len(client.numbers) == 9)
+    assert stage.log.reads == 1
+    client.leave()
+
+
+def test_a_resumed_task_goes_on_after_its_first_complete() -> None:
+    stage = Stage()
+    stage.log.store("started", "complete", "started")
+    client = stage.read()
+    until(lambda: client.numbers == [1, 2, 3])
+    stage.redis.publish(*stage.log.store("complete"))
+    join(client)
+    assert client.numbers == [1, 2, 3, 4]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrivals=st.permutations(range(10)).flatmap(lambda order: st.lists(st.sampled_from(order), max_size=14)),
+    stored_first=st.integers(0, 10),
+)
+def test_each_number_once_in_order_whatever_is_lost_doubled_or_late(arrivals: list[int], stored_first: int) -> None:
+    stage = Stage(beat_seconds=0.02)
+    early = stage.read()
+    stage.log.store(*KINDS[:stored_first])
+    late = stage.read()
+    gevent.sleep(0)
+    stage.log.store(*KINDS[stored_first:])
+    for index in arrivals:
+        stage.redis.publish(stage.log.rows[index])
+        gevent.sleep(0)
+    for client in (early, late):
+        join(client)
+        assert client.numbers == list(range(1, 11))
+
+
+@settings(max_examples=60, deadline=None)
+@given(cuts=st.lists(st.integers(0, 30), max_size=8), data=st.data())
+def test_any_split_into_reconnects_gives_each_number_once(cuts: list[int], data: st.DataObject) -> None:
+    stage = Stage()
+    seen: list[int] = []
+    position = 0
+    for cut in cuts:
+        client = stage.read(position)
+        for _ in range(data.draw(st.integers(0, 3))):
+            stage.redis.publish(*stage.log.store("plan", "memory"))
+        for _ in range(cut):
+            gevent.sleep(0)
+        position = client.leave()
+        seen += client.numbers
+    stage.log.store("complete")
+    client = stage.read(position)
+    join(client)
+    assert seen + client.numbers == list(range(1, len(stage.log.rows) + 1))
+
+
+def test_the_last_event_arrives_although_its_message_was_lost() -> None:
+    stage = Stage(beat_seconds=0.05)
+    client = stage.read()
+    until(lambda: stage.log.reads)
+    stage.log.store("started", "complete")
+    join(client)
+    assert client.numbers == [1, 2]
+
+
+def test_rows_are_read_once_for_all_readers_of_a_task_when_a_message_is_missing() -> None:
+    stage = Stage()
+    clients = [stage.read() for _ in range(50)]
+    until(lambda: stage.log.reads == 50)
+    stage.log.store("started", "plan", "memory")
+    stage.redis.publish(stage.log.rows[0])
+    stage.redis.publish(stage.log.rows[2])
+    until(lambda: all(client.numbers == [1, 2, 3] for client in clients))
+    assert stage.log.reads == 51
+    for client in clients:
+        client.leave()
+
+
+def test_events_come_from_the_rows_while_redis_is_away_and_from_redis_when_it_is_back() -> None:
+    stage = Stage()
+    client = stage.read()
+    until(lambda: stage.redis.followed)
+    stage.redis.down = True
+    stage.redis.inbox.put(None)
+    until(lambda: not stage.redis.followed)
+    stage.log.store("started", "plan")
+    until(lambda: client.numbers == [1, 2])
+    newcomer = stage.read()
+    until(lambda: newcomer.numbers == [1, 2])
+    stage.redis.down = False
+    until(lambda: stage.redis.followed)
+    stage.redis.publish(*stage.log.store("complete"))
+    for one in (client, newcomer):
+        join(one)
+        assert one.numbers == [1, 2, 3]
+    assert stage.redis.connections == 2
+
+
+def test_a_stream_waits_for_the_database_and_misses_nothing() -> None:
+    stage = Stage()
+    stage.log.store(*KINDS)
+    stage.log.down = True
+    client = stage.read()
+    until(lambda: b": hb" in client.text)
+    stage.log.down = False
+    join(client)
+    assert client.numbers == list(range(1, 11))
+
+
+def test_a_reader_that_stalls_is_cut_and_others_go_on() -> None:
+    stage = Stage()
+    stalled = Reader(SSE, 0, key_id=None, connection=None)
+    asleep = stage.hub.stream(TASK, stalled)
+    next(asleep)
+    client = stage.read()
+    until(lambda: stage.log.reads)
+    stage.redis.publish(*stage.log.store("started"))
+    until(lambda: client.numbers)
+    next(asleep)  # has read the first row, and is stuck in sending it from now on
+    for _ in range(STALLED_AT + 1):
+        stage.redis.publish(*stage.log.store("plan"))
+    until(lambda: len(client.numbers) == STALLED_AT + 2)
+    assert stalled.ending
+    assert not client.reader.ending
+    rest = sum(chunk.count(b"id:") for chunk in asleep)
+    assert rest == STALLED_AT
+    again = stage.read(stalled.position)
+    until(lambda: again.numbers == [STALLED_AT + 2])
+    client.leave()
+    again.leave()
+
+
+def test_heartbeats_come_and_a_revoked_key_ends_its_streams_only() -> None:
+    stage = Stage(beat_seconds=0.02)
+    client = stage.read()
+    other = Client(stage.hub, Reader(SSE, 0, key_id=None, connection=None))
+    until(lambda: client.text.count(b": hb\n\n") >= 2)
+    stage.live_keys.clear()
+    join(client)
+    beats = other.text.count(b": hb\n\n")
+    until(lambda: other.text.count(b": hb\n\n") > beats)
+    other.leave()
+
+
+def test_draining_ends_streams_with_a_time_to_come_back_at() -> None:
+    stage = Stage()
+    stage.log.store("started")
+    client = stage.read()
+    until(lambda: client.numbers)
+    stage.hub.drain()
+    join(client)
+    late = stage.read()
+    join(late)
+    for one in (client, late):
+        assert 500 <= int(one.text.rsplit(b"retry: ", 1)[1]) <= 5000
+
+
+def test_a_task_is_followed_only_while_somebody_reads_it() -> None:
+    stage = Stage()
+    first, second = stage.read(), stage.read()
+    until(lambda: stage.redis.followed == {TASK})
+    first.leave()
+    gevent.sleep(0.05)
+    assert stage.redis.followed == {TASK}
+    second.leave()
+    until(lambda: not stage.redis.followed)
+
+
+def test_an_event_on_the_wire() -> None:
+    odd = StoredEvent(7, "plan", {"text": "a\u2028b\nc"})
+    assert SSE.event(odd) == b'event:plan\ndata:{"text": "a\\u2028b\\nc"}\nid:7\n\n'
+    assert json.loads(NDJSON.event(odd)) == {"event": "plan", "text": "a\u2028b\nc"}
+    assert NDJSON.event(odd).count(b"\n") == 1
+
+
+@pytest.fixture(autouse=True)
+def no_greenlet_is_left() -> Iterator[None]:
+    """Hubs have no end but the process's: theirs are ended here."""
+    yield
+    gevent.killall([one for one in gc.get_objects() if isinstance(one, gevent.Greenlet) and not one.dead])

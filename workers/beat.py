@@ -1,0 +1,79 @@
+"""Beat: `python -m workers.beat`; several may run, one of them schedules, the others stand by.
+
+Leadership is a database session's lock, so a beat that dies is followed within two seconds; every one of them also
+holds a lease and may be elected to sweep, so that deadlines hold even when no worker lives.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+import structlog
+from celery.beat import Scheduler, Service
+
+from mesh.bootstrap import build, build_sweep
+from mesh.config import load
+from mesh.db.leader import BEAT, SWEEP, Leadership
+from mesh.errors import MeshError
+from mesh.ids import new_id
+from mesh.observability import logging
+from mesh.tasks.leases import Holder, Leases
+from workers import app as celery_app
+from workers.heartbeat import Heart
+from workers.jobs.control import SCHEDULE
+
+log = structlog.get_logger(__name__)
+
+STANDBY_SECONDS = 2.0
+
+
+def main() -> None:
+    """Schedule while leading, stand by else, until SIGTERM.
+
+    Raises:
+        ConfigurationError: a setting is missing or wrong.
+        UnavailableError: the database does not answer.
+    """
+    settings = load()
+    logging.configure(settings.log_level)
+    mesh = build(settings, name="mesh-beat")
+    app = celery_app.create(settings, [])
+    app.conf.beat_schedule = SCHEDULE
+    engine = mesh.database.engine
+    holder = Holder(new_id("worker"), "beat", socket.gethostname(), os.getpid(), (), 0)
+    heart = Heart(holder, Leases(mesh.database), Leadership(engine, SWEEP), build_sweep(mesh), None)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    heart.start()
+    try:
+        _lead(app, Leadership(engine, BEAT), stopping)
+    finally:
+        heart.stop()
+
+
+def _lead(app: Any, leadership: Leadership, stopping: threading.Event) -> None:
+    service: Service | None = None
+    while not stopping.is_set():
+        if leadership.held() and service is None:
+            log.info("beat_leads")
+            service = Service(app, scheduler_cls=Scheduler)
+            threading.Thread(target=service.start, kwargs={"embedded_process": True}, daemon=True).start()
+        elif not leadership.held() and service is not None:
+            log.warning("beat_stands_by")
+            service.stop(wait=True)
+            service = None
+        stopping.wait(STANDBY_SECONDS)
+    if service is not None:
+        service.stop(wait=True)
+    leadership.resign()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in workers.main
+    try:
+        main()
+    except MeshError as error:
+        sys.exit(f"Error: {error}")

@@ -1,0 +1,85 @@
+"""The threads beside the jobs: one renews the process's lease and stops what it lost, one sweeps when elected.
+
+Two, because a long sweep must not cost the lease.  Neither needs Celery, Redis or a free slot.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from mesh.db.leader import Leadership
+from mesh.errors import UnavailableError
+from mesh.tasks.execution import InFlight
+from mesh.tasks.leases import LEASE, Holder, Leases
+from mesh.tasks.sweep import Sweep
+
+log = structlog.get_logger(__name__)
+
+# A cancelled step's call is stopped within this; several renewals may fail before the lease of 15 s is over.
+BEAT_SECONDS = 2.0
+SWEEP_SECONDS = 2.0
+
+
+class Heart:
+    """Keeps `holder` alive from `start` to `stop`."""
+
+    def __init__(
+        self, holder: Holder, leases: Leases, leadership: Leadership, sweep: Sweep, in_flight: InFlight | None
+    ) -> None:
+        self._holder = holder
+        self._leases = leases
+        self._leadership = leadership
+        self._sweep = sweep
+        self._in_flight = in_flight
+        self._stopping = threading.Event()
+        self._no_sweep_before = 0.0
+        self._threads = [
+            threading.Thread(target=self._every, args=(BEAT_SECONDS, self._beat), name="lease", daemon=True),
+            threading.Thread(target=self._every, args=(SWEEP_SECONDS, self._maybe_sweep), name="sweep", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Take the lease, then keep it.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        self._leases.renew(self._holder, [])
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop both threads and give the lease up."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        self._leadership.resign()
+        try:
+            self._leases.release(self._holder)
+        except UnavailableError as error:
+            log.warning("lease_not_released", reason=str(error))
+
+    def _every(self, seconds: float, work: Callable[[], None]) -> None:
+        while not self._stopping.wait(seconds):
+            work()
+
+    def _beat(self) -> None:
+        running: Sequence[tuple[str, int]] = self._in_flight.present() if self._in_flight else []
+        try:
+            renewal = self._leases.renew(self._holder, running)
+            self._sweep.give_back(renewal.orphans)
+        except UnavailableError as error:
+            # Others could not renew either, perhaps: nobody is declared dead until they had the time to.
+            self._no_sweep_before = time.monotonic() + LEASE.total_seconds()
+            log.warning("lease_not_renewed", reason=str(error))
+            return
+        for step_id, attempt in renewal.lost:
+            if self._in_flight:
+                log.info("step_stopped", step_id=step_id, attempt=attempt)
+                self._in_flight.stop(step_id, attempt)
+
+    def _maybe_sweep(self) -> None:
+        if self._leadership.held():
+            self._sweep.run(reclaim=time.monotonic() >= self._no_sweep_before)

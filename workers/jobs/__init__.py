@@ -1,0 +1,1 @@
+"""Jobs: each calls one thing of `mesh`."""

@@ -1,0 +1,107 @@
+"""A worker process: `python -m workers.main '<json>'`; `mesh worker` becomes it.
+
+One incarnation with a lease of its own.  Jobs run on Celery's thread pool; their model calls on one loop beside it.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from celery.signals import worker_ready, worker_shutting_down
+
+from mesh.bootstrap import Mesh, build, build_execution, build_sweep
+from mesh.config import load
+from mesh.db.leader import SWEEP, Leadership
+from mesh.dispatch.queues import CONTROL, GENERATE, of_pool
+from mesh.errors import MeshError
+from mesh.ids import new_id
+from mesh.observability import logging
+from mesh.tasks.execution import Execution
+from mesh.tasks.leases import Holder, Leases
+from workers import app as celery_app
+from workers.heartbeat import Heart
+from workers.jobs import agents, control
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What a worker serves: agent types (none: all), or the system's own queues; `slots` jobs at once."""
+
+    agents: tuple[str, ...]
+    control: bool
+    slots: int
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues it consumes."""
+        return (CONTROL, GENERATE) if self.control else of_pool(self.agents)
+
+
+def main(pool: Pool) -> None:
+    """Work until SIGTERM: then finish what runs, take nothing new, and leave.
+
+    Raises:
+        ConfigurationError: a setting is missing or wrong.
+        UnavailableError: the database does not answer.
+    """
+    settings = load()
+    logging.configure(settings.log_level)
+    mesh = build(settings, name="mesh-control" if pool.control else "mesh-worker")
+    holder = Holder(new_id("worker"), "worker", socket.gethostname(), os.getpid(), pool.queues, pool.slots)
+    app = celery_app.create(settings, pool.queues)
+    execution = _register(app, mesh, pool, holder)
+    leadership = Leadership(mesh.database.engine, SWEEP)
+    in_flight = execution.in_flight if execution else None
+    heart = Heart(holder, Leases(mesh.database), leadership, build_sweep(mesh), in_flight)
+    _connect_signals(heart, execution)
+    try:
+        app.Worker(
+            pool="threads",
+            concurrency=pool.slots,
+            hostname=f"{holder.worker_id}@%h",
+            without_mingle=True,
+            without_gossip=True,
+            without_heartbeat=True,
+            loglevel=settings.log_level,
+        ).start()
+    finally:
+        heart.stop()
+
+
+def _register(app: Any, mesh: Mesh, pool: Pool, holder: Holder) -> Execution | None:
+    if pool.control:
+        control.register(app, mesh.purge)
+        return None
+    execution = build_execution(mesh, worker_id=holder.worker_id, queues=pool.queues)
+    agents.register(app, execution)
+    return execution
+
+
+def _connect_signals(heart: Heart, execution: Execution | None) -> None:
+    def ready(**_: Any) -> None:
+        # Only now is somebody there to use a permit; before, health would promise too much.
+        heart.start()
+        log.info("worker_ready")
+
+    def leaving(**_: Any) -> None:
+        if execution is not None:
+            execution.drain()
+
+    worker_ready.connect(ready, weak=False)
+    worker_shutting_down.connect(leaving, weak=False)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's or the shell's to pass on, as SIGTERM
+    try:
+        given = json.loads(sys.argv[1])
+        main(Pool(tuple(given["agents"]), given["control"], given["slots"]))
+    except MeshError as error:
+        sys.exit(f"Error: {error}")
