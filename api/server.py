@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gunicorn.workers.ggevent import GeventWorker
 
 MAX_CONNECTIONS = 10_000  # a worker; streams are held open, and cost about 25 KB each
+BACKLOG = 2048
 GRACE_SECONDS = 10
 KEEPALIVE_SECONDS = 5  # idle connections delay a stop by this much
 
@@ -100,6 +101,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)  # who comes before the workers are there, waits
     except OSError as error:
         listener.close()
         raise ConfigurationError(

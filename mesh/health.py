@@ -7,16 +7,17 @@ from datetime import datetime
 from typing import Any, Literal
 
 from redis import Redis, RedisError
-from sqlalchemy import Connection, distinct, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from mesh import __version__
 from mesh.clock import Clock
 from mesh.config import Settings
-from mesh.db.tables import networks, steps, tasks, workers
+from mesh.db.tables import networks, tasks, workers
 from mesh.db.unit_of_work import Database
 from mesh.errors import UnavailableError
 from mesh.models.providers import configured
-from mesh.tasks.states import StepState, TaskStatus
+from mesh.tasks.claims import WAITING_QUEUES
+from mesh.tasks.states import TaskStatus
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 
@@ -81,8 +82,8 @@ class Health:
         try:
             with self._database.begin() as work:
                 connection = work.connection
-                found.networks = _count(connection, networks.c.deleted_at.is_(None), networks)
-                found.tasks = _count(connection, tasks.c.status == TaskStatus.PROCESSING, tasks)
+                found.networks = _count(connection, networks.c.deleted_at.is_(None))
+                found.tasks = _count(connection, tasks.c.status == TaskStatus.PROCESSING)
                 found.components["workers"] = _workers(connection)
                 found.components["beat"] = _beat(connection)
         except UnavailableError as error:
@@ -96,8 +97,8 @@ def _timed(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {**found, "latency_seconds": round(time.perf_counter() - started, 4)}
 
 
-def _count(connection: Connection, condition: Any, table: Any) -> int:
-    return connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one()
+def _count(connection: Connection, condition: ColumnElement[bool]) -> int:
+    return connection.execute(select(func.count()).where(condition)).scalar_one()
 
 
 def _workers(connection: Connection) -> dict[str, Any]:
@@ -110,12 +111,12 @@ def _workers(connection: Connection) -> dict[str, Any]:
     slots: dict[str, int] = {}
     for queue, count in live:
         slots[queue] = slots.get(queue, 0) + count
-    waiting = connection.execute(select(distinct(steps.c.queue)).where(steps.c.state == StepState.READY)).scalars()
+    waiting = connection.execute(WAITING_QUEUES).scalars()
     unserved = sorted(queue for queue in waiting if queue not in slots)
     status = "healthy" if slots and not unserved else "degraded"
     return {"status": status, "slots": slots, "unserved_queues": unserved}
 
 
 def _beat(connection: Connection) -> dict[str, Any]:
-    alive = _count(connection, (workers.c.role == "beat") & (workers.c.lease_until > func.now()), workers)
+    alive = _count(connection, (workers.c.role == "beat") & (workers.c.lease_until > func.now()))
     return {"status": "healthy" if alive else "degraded", "live": alive}

@@ -9,9 +9,9 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any
 
 import structlog
+from celery import Celery
 from celery.beat import Scheduler, Service
 
 from mesh.bootstrap import build, build_sweep
@@ -54,7 +54,7 @@ def main() -> None:
         heart.stop()
 
 
-def _lead(app: Any, leadership: Leadership, stopping: threading.Event) -> None:
+def _lead(app: Celery, leadership: Leadership, stopping: threading.Event) -> None:
     service: Service | None = None
     while not stopping.is_set():
         if leadership.held() and service is None:

@@ -9,9 +9,9 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
+from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
 from mesh.bootstrap import Mesh, build, build_execution, build_sweep
@@ -75,7 +75,7 @@ def main(pool: Pool) -> None:
         heart.stop()
 
 
-def _register(app: Any, mesh: Mesh, pool: Pool, holder: Holder) -> Execution | None:
+def _register(app: Celery, mesh: Mesh, pool: Pool, holder: Holder) -> Execution | None:
     if pool.control:
         control.register(app, mesh.purge)
         return None
@@ -85,12 +85,12 @@ def _register(app: Any, mesh: Mesh, pool: Pool, holder: Holder) -> Execution | N
 
 
 def _connect_signals(heart: Heart, execution: Execution | None) -> None:
-    def ready(**_: Any) -> None:
+    def ready(**_: object) -> None:
         # Only now is somebody there to use a permit; before, health would promise too much.
         heart.start()
         log.info("worker_ready")
 
-    def leaving(**_: Any) -> None:
+    def leaving(**_: object) -> None:
         if execution is not None:
             execution.drain()
 

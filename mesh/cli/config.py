@@ -6,7 +6,6 @@ import click
 @click.command()
 def config() -> None:
     """Show every setting: its variable, its value (never a secret's), and what it is for."""
-    from pydantic import SecretStr
     from rich.console import Console
     from rich.table import Table
 
@@ -19,8 +18,17 @@ def config() -> None:
         raise click.ClickException(str(error)) from error
     table = Table("variable", "value", "meaning", box=None, header_style="bold")
     for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
-        secret = isinstance(value, SecretStr) or "://" in str(value)
-        shown = ("(set)" if str(getattr(value, "get_secret_value", lambda: value)()) else "") if secret else value
-        table.add_row(field.alias or f"MESH_{name.upper()}", "" if shown is None else str(shown), field.description)
+        shown = _shown(getattr(settings, name))
+        table.add_row(field.alias or f"MESH_{name.upper()}", shown, field.description)
     Console().print(table)
+
+
+def _shown(value: object) -> str:
+    """The value for a person; of secrets, and of addresses that may hold one, only that they are set."""
+    from pydantic import SecretStr
+
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value() and "(set)"
+    if isinstance(value, str) and "@" in value:
+        return "(set)"
+    return "" if value is None else str(value)

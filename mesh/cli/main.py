@@ -42,7 +42,7 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="mesh")
 def main() -> None:
-    """AI Mesh Network: teams of language-model agents that work on tasks together.
+    r"""AI Mesh Network: teams of language-model agents that work on tasks together.
 
     \b
     mesh up                        everything on one machine, at http://127.0.0.1:8080

@@ -15,7 +15,7 @@ _TYPE = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}")
 @click.option("--control", is_flag=True, help="Serve the system's own jobs and direct generation instead.")
 @click.option("--concurrency", type=click.IntRange(1, 512), default=32, show_default=True, help="Jobs run at once.")
 def worker(agents: str | None, control: bool, concurrency: int) -> None:
-    """Run agents' steps until SIGTERM; start more of these to scale a pool.
+    r"""Run agents' steps until SIGTERM; start more of these to scale a pool.
 
     \b
     mesh worker                           all agent types

@@ -1,11 +1,11 @@
-"""The engine: how this process talks to PostgreSQL.  Nothing else makes connections, but for advisory locks' sessions."""
+"""The engine: how this process talks to PostgreSQL.  Nothing else makes connections."""
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 
 from mesh.errors import ConfigurationError
 
-# At most 10 connections a process: 20 processes stay far below PostgreSQL's default of 100... see docs/operations.md.
+# At most 10 connections a process (and up to two for leadership, which are among them); docs/operations.md has the sum.
 POOL_SIZE = 8
 POOL_OVERFLOW = 2
 

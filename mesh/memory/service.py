@@ -13,7 +13,7 @@ from mesh.clock import Clock
 from mesh.db.tables import memories
 from mesh.db.unit_of_work import Database
 from mesh.ids import new_id
-from mesh.networks.access import require
+from mesh.security.access import require
 from mesh.security.principal import Principal
 
 # Recall looks at so many of the newest items: its cost does not grow with the network.

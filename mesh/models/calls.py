@@ -17,7 +17,10 @@ Messages = Sequence[dict[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call, as the provider counted them; cached ones are part of the prompt, reasoning of the completion."""
+    """Tokens of one call, as the provider counted them.
+
+    Cached ones are part of the prompt, reasoning ones of the completion.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -105,7 +105,7 @@ class Catalogue:
         provider = entry.litellm.partition("/")[0]
         return Model(known, entry.litellm, provider, entry.tier, tuple(entry.strengths), facts)
 
-    def require(self, name: str, *, pointer: str) -> Model:
+    def require(self, name: str, pointer: str) -> Model:
         """As `resolve`, for a name from a request; `pointer` says where it stood.
 
         Raises:
@@ -126,12 +126,17 @@ class Catalogue:
         if unknown:
             raise ConfigurationError(f"The model catalogue names models that it does not define: {', '.join(unknown)}.")
         for name in self._entries:
-            seen = {name}
-            while (name := self._entries[name].successor or "") and self._names[name] not in seen:
-                name = self._names[name]
-                seen.add(name)
-            if name:
+            self._check_succession(name)
+
+    def _check_succession(self, name: str) -> None:
+        seen = {name}
+        successor = self._entries[name].successor
+        while successor:
+            name = self._names[successor]
+            if name in seen:
                 raise ConfigurationError(f"The model catalogue's successors run in a circle at {name}.")
+            seen.add(name)
+            successor = self._entries[name].successor
 
 
 def load(extension: Path | None = None) -> Catalogue:

@@ -5,7 +5,6 @@ Anthropic's 529 an InternalServerError).
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from mesh.errors import ModelCallError
 
@@ -56,7 +55,7 @@ def _lineage(error: BaseException) -> Iterator[str]:
         seen = seen.__cause__ or seen.__context__
 
 
-def _retry_after(error: Any) -> float | None:
+def _retry_after(error: Exception) -> float | None:
     """`Retry-After` in seconds (RFC 9110, section 10.2.3); its date form is rare enough to be taken as absent."""
     headers: Mapping[str, str] = getattr(error, "litellm_response_headers", None) or {}
     value = headers.get("retry-after")

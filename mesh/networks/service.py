@@ -14,9 +14,8 @@ from mesh.db.tables import agents, memories, networks, steps, tasks
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.errors import ConflictError, InvalidInputError, NotFoundError, Problem
 from mesh.ids import new_id
-from mesh.models.catalogue import Catalogue
-from mesh.networks.access import accessible, require
 from mesh.networks.views import AgentConfig, AgentView, NetworkView, NewNetwork
+from mesh.security.access import accessible, require
 from mesh.security.principal import Principal
 
 COORDINATOR = "coordinator"
@@ -26,21 +25,22 @@ class Networks:
     """Everything about networks but their tasks and memory.
 
     `defaults` are the agents of a network that is given none (one of them a coordinator); `stop_tasks` ends all
-    tasks of a network within the transaction that deletes it.
+    tasks of a network within the transaction that deletes it; `require_model` raises InvalidInputError for a model
+    that nobody knows, given the pointer to where it stood.
     """
 
     def __init__(
         self,
         database: Database,
-        catalogue: Catalogue,
         clock: Clock,
         *,
+        require_model: Callable[[str, str], object],
         defaults: Sequence[AgentConfig],
         stop_tasks: Callable[[UnitOfWork, str], None],
     ) -> None:
         self._database = database
-        self._catalogue = catalogue
         self._clock = clock
+        self._require_model = require_model
         self._defaults = tuple(defaults)
         self._stop_tasks = stop_tasks
 
@@ -164,7 +164,7 @@ class Networks:
 
     def _check_model(self, config: AgentConfig, pointer: str) -> None:
         if config.model is not None:
-            self._catalogue.require(config.model, pointer=pointer)
+            self._require_model(config.model, pointer)
 
 
 def _insert_agents(connection: Connection, network_id: str, configs: Sequence[AgentConfig], now: datetime) -> list[str]:

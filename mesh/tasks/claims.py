@@ -67,7 +67,7 @@ class Claim:
 
 
 # `turn` scans ix_steps_turn from its front, `best` ix_steps_owner_best; both stop at the first row nobody else holds.
-# The commit need not wait for the disk: the ledger row that follows before any call does, and it comes later in the log.
+# The commit need not wait for the disk: the ledger row that precedes any call does, and it comes later in the log.
 _CLAIM = text(
     """
     WITH turn AS (
@@ -134,6 +134,20 @@ _DUE = text(
 
 
 def unpark(connection: Connection, *, now: datetime) -> None:
-    """Queue the steps whose `not_before` has come; they go among the others of their owners with a turn of their own."""
+    """Queue the steps whose `not_before` has come; each gets a turn of its own."""
     due = connection.execute(_DUE, {"now": now}).scalars().all()
     make_ready(connection, due, from_states=["ready"])
+
+
+# Distinct queues by hopping along ix_steps_turn: one look-up a queue, however many steps wait in each.
+HOP = """
+    WITH RECURSIVE hop AS (
+        (SELECT queue FROM steps WHERE state = 'ready' AND turn IS NOT NULL AND queue > '' ORDER BY queue LIMIT 1)
+        UNION ALL
+        SELECT (SELECT queue FROM steps WHERE state = 'ready' AND turn IS NOT NULL AND queue > hop.queue
+                ORDER BY queue LIMIT 1)
+        FROM hop WHERE hop.queue IS NOT NULL
+    )
+"""
+
+WAITING_QUEUES = text(f"{HOP} SELECT queue FROM hop WHERE queue IS NOT NULL")  # noqa: S608  # a constant

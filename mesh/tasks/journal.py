@@ -35,7 +35,7 @@ class StepJournal:
         self._started = False
 
     def opened(self, call: ModelCall, *, after: ModelCallError | None, previous: Model | None) -> None:
-        """Reserve the call's worst case; the first call of an attempt starts the step, one after a failure falls back."""
+        """Reserve the call's worst case; an attempt's first call starts the step, one after a failure falls back."""
         now = self._clock()
 
         def open_row(work: UnitOfWork) -> None:

@@ -35,7 +35,7 @@ FIRST_PAUSE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt brought no reply; `retry` says whether another one may help, `after_seconds` when at the soonest."""
+    """Why an attempt brought no reply; `retry`: another one may help, not sooner than `after_seconds`."""
 
     code: str
     detail: str

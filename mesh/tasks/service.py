@@ -16,7 +16,7 @@ from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, Problem
 from mesh.ids import new_id
 from mesh.models.catalogue import Catalogue
-from mesh.networks.access import accessible, require
+from mesh.security.access import accessible, require
 from mesh.security.principal import Principal, Role
 from mesh.tasks import graph
 from mesh.tasks.states import ENDED_TASKS, TaskStatus
@@ -166,7 +166,7 @@ class Tasks:
     def _check(self, new: NewTask, now: datetime) -> None:
         model = new.model_selection.get("model")
         if model is not None:
-            self._catalogue.require(model, pointer="/model_selection/model")
+            self._catalogue.require(model, "/model_selection/model")
         if new.deadline is not None and new.deadline <= now:
             raise InvalidInputError(
                 "The deadline has passed.", [Problem("/deadline", "in_the_past", "Give an instant in the future.")]

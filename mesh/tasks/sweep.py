@@ -20,7 +20,7 @@ from mesh.dispatch.permits import Dispatcher
 from mesh.dispatch.queues import CUSTOM, is_custom
 from mesh.events import types
 from mesh.tasks import graph
-from mesh.tasks.claims import make_ready, unpark
+from mesh.tasks.claims import HOP, WAITING_QUEUES, make_ready, unpark
 from mesh.tasks.graph import Changes
 from mesh.tasks.leases import LEASE
 from mesh.tasks.orchestrator import Failure, Orchestrator, step_failed_for_good
@@ -131,7 +131,10 @@ class Sweep:
         return Changes([event, *more.events], more.queues)
 
     def _expire(self) -> None:
-        """Tasks whose time is over, whether anybody works on them or not (ix_tasks_processing, ix_tasks_pending_deadline)."""
+        """Tasks whose time is over, whether anybody works on them or not.
+
+        By ix_tasks_processing and ix_tasks_pending_deadline.
+        """
         now = self._clock()
         running = (tasks.c.status == TaskStatus.PROCESSING) & (tasks.c.expires_at <= now)
         held = tasks.c.status.in_([TaskStatus.PENDING, TaskStatus.PAUSED]) & (tasks.c.deadline <= now)
@@ -168,7 +171,7 @@ class Sweep:
         with self._database.begin() as work:
             unpark(work.connection, now=now)
         with self._database.begin() as work:
-            waiting = work.connection.execute(_WAITING_QUEUES).scalars().all()
+            waiting = work.connection.execute(WAITING_QUEUES).scalars().all()
             served = work.connection.execute(
                 select(workers.c.queues).where(workers.c.lease_until > func.now())
             ).scalars()
@@ -200,23 +203,10 @@ class Sweep:
                 self._dispatcher.send(queue, count - waiting, refill=True)
 
 
-# Distinct queues by hopping along ix_steps_turn: one look-up a queue, however many steps wait in each.
-_HOP = """
-    WITH RECURSIVE hop AS (
-        (SELECT queue FROM steps WHERE state = 'ready' AND turn IS NOT NULL AND queue > '' ORDER BY queue LIMIT 1)
-        UNION ALL
-        SELECT (SELECT queue FROM steps WHERE state = 'ready' AND turn IS NOT NULL AND queue > hop.queue
-                ORDER BY queue LIMIT 1)
-        FROM hop WHERE hop.queue IS NOT NULL
-    )
-"""
-
-_WAITING_QUEUES = text(f"{_HOP} SELECT queue FROM hop WHERE queue IS NOT NULL")
-
 # A queue's free slots are those of the live workers that serve it, less what these have in hand.
 _WANTED = text(
     f"""
-    {_HOP}, free AS (
+    {HOP}, free AS (
         SELECT unnest(workers.queues) AS queue,
                workers.slots - (SELECT count(*) FROM steps WHERE worker_id = workers.id AND state = 'running') AS slots
         FROM workers WHERE lease_until > now()

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, select
+from sqlalchemy import Column, Connection, Row, case, func, select
 
 from mesh.db.tables import model_calls, steps
 from mesh.tasks.states import OPEN_STEPS, TaskStatus
@@ -132,7 +132,9 @@ def step_views(connection: Connection, task_id: str) -> list[StepView]:
     return [_step_view(row, bills.get(row.id, _Bill())) for row in rows]
 
 
-def _bills(connection: Connection, by: Any, ids: Sequence[str], *, task_id: str | None = None) -> dict[str, _Bill]:
+def _bills(
+    connection: Connection, by: Column[Any], ids: Sequence[str], *, task_id: str | None = None
+) -> dict[str, _Bill]:
     """What calls used, grouped by the column `by` (ix_model_calls_task_id)."""
     query = select(
         by,

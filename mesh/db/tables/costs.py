@@ -1,4 +1,7 @@
-"""The ledger: one row a model call, from before it is sent to its end.  No foreign keys: it outlives what it is about."""
+"""The ledger: one row a model call, from before it is sent to its end.
+
+No foreign keys: it outlives what it is about.
+"""
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, Table, Text, text
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import httpx
@@ -21,15 +22,21 @@ from mesh.security.token import key_id_of
 SECRETS = "v1:" + "s" * 32
 
 
-@dataclass(frozen=True)
+@dataclass
 class Service:
     """A running API, and what a test needs beside it."""
 
     url: str
-    admin: httpx.Client
     database_url: str
     log: Path
     process: "subprocess.Popen[bytes]"
+    stack: ExitStack
+    admin_key: str
+
+    @cached_property
+    def admin(self) -> httpx.Client:
+        """A client with the administrator's key."""
+        return self.client(self.admin_key)
 
     def user(self, user_id: str, *scopes: str, **asked: object) -> httpx.Client:
         """A client with a fresh key of that user."""
@@ -43,7 +50,9 @@ class Service:
     def client(self, key: str = "") -> httpx.Client:
         """A client that brings `key`."""
         headers = {"X-API-Key": key} if key else {}
-        return httpx.Client(base_url=f"{self.url}/api/mesh", headers=headers, timeout=20, trust_env=False)
+        return self.stack.enter_context(
+            httpx.Client(base_url=f"{self.url}/api/mesh", headers=headers, timeout=20, trust_env=False)
+        )
 
     def rows(self) -> dict[str, int]:
         """How many rows each table has."""
@@ -101,8 +110,7 @@ def _running(environment: dict[str, str], database_url: str, home: Path) -> Iter
     url = process.stderr.readline().decode().removeprefix("Listening on ").strip()
     with ExitStack() as stack:
         stack.callback(_stop, process, log)
-        service = Service(url, httpx.Client(), database_url, log, process)
-        yield Service(url, stack.enter_context(service.client(admin_key)), database_url, log, process)
+        yield Service(url, database_url, log, process, stack, admin_key)
 
 
 def _stop(process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -53,7 +53,7 @@ class Server(BaseApplication):
         }.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Any:
+    def load(self) -> Any:  # noqa: ANN401 - stubs know WSGI applications only as callables
         patch_psycopg()
         database_url, redis_url, beat_seconds, revoked = self.arguments
         mesh = SimpleNamespace(

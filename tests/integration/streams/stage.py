@@ -91,7 +91,8 @@ class Work:
 
     def __init__(self, database_url: str, redis_url: str) -> None:
         self._database = Database(create_engine(database_url, poolclass=NullPool))
-        self._live = LivePublisher(redis_url)
+        self._redis_url = redis_url
+        self.connect()
         self._random = random.Random(7)
         self._held: list[tuple[str, list[StoredEvent]]] = []
         with self._database.begin() as work:
@@ -109,6 +110,10 @@ class Work:
                     updated_at=NOW,
                 )
             )
+
+    def connect(self) -> None:
+        """Forget that Redis failed before."""
+        self._live = LivePublisher(self._redis_url)
 
     def task(self) -> str:
         task_id = new_id("task")

@@ -59,7 +59,7 @@ def test_a_resumed_task_opens_at_its_latest_start(server: StreamServer, work: Wo
     assert read(server.events(finished), last=9).numbers == [10, 11, 12, 13]
 
 
-def test_the_first_bytes_come_at_once(server: StreamServer, work: Work, task: str) -> None:
+def test_the_first_bytes_come_at_once(server: StreamServer, task: str) -> None:
     with httpx.stream("GET", server.events(task), timeout=2) as response:
         assert next(response.iter_raw()) == b"retry: 2000\n: stream\n\n"
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -100,7 +100,7 @@ def test_the_last_event_arrives_although_nobody_announced_it(restless: StreamSer
         assert reading.result(timeout=10).numbers == [1, 2]
 
 
-def test_heartbeats_come_until_the_key_is_revoked(restless: StreamServer, work: Work, task: str) -> None:
+def test_heartbeats_come_until_the_key_is_revoked(restless: StreamServer, task: str) -> None:
     with httpx.stream("GET", restless.events(task), timeout=5) as response:
         lines = response.iter_lines()
         for _ in range(2):
