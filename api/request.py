@@ -7,8 +7,9 @@ from uuid import uuid4
 import structlog
 from flask import Flask, Response, g, request
 from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import RequestEntityTooLarge
 
-from api.errors import MalformedRequestError, UnsupportedMediaTypeError
+from api.errors import MAX_BODY_BYTES, MalformedRequestError, UnsupportedMediaTypeError
 from api.strict_json import check, pointer
 from mesh.errors import InvalidInputError, Problem
 
@@ -37,6 +38,7 @@ def body(model: type[Model]) -> Model:
     """The request's JSON as a `model`.
 
     Raises:
+        RequestEntityTooLarge: it is larger than `MAX_BODY_BYTES`.
         UnsupportedMediaTypeError: it does not say that it is JSON.
         MalformedRequestError: it is not JSON, strictly.
         InvalidInputError: it is, but not as `model` wants it.
@@ -45,6 +47,8 @@ def body(model: type[Model]) -> Model:
     if request.mimetype != "application/json" or charset.lower() != "utf-8" or request.content_encoding:
         raise UnsupportedMediaTypeError("Send JSON in UTF-8, with Content-Type: application/json.")
     data = request.get_data(cache=False)
+    if request.content_length is None and len(data) >= MAX_BODY_BYTES:
+        raise RequestEntityTooLarge  # Werkzeug cuts a chunked body at the limit, without a word
     check(data)
     try:
         return model.model_validate_json(data)

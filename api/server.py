@@ -78,7 +78,9 @@ class _Server(BaseApplication):
         """The application, made in the worker."""
         from api.app import create_app  # noqa: PLC0415 - the arbiter stays small, and its workers start clean
         from mesh.bootstrap import build  # noqa: PLC0415 - the same
+        from mesh.observability.logging import configure  # noqa: PLC0415 - the same
 
+        configure(self._settings.log_level)
         return create_app(build(self._settings, name="mesh-api"))
 
 

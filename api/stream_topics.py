@@ -17,7 +17,7 @@ from mesh.events.log import StoredEvent
 STALLED_AT = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # there are two, told apart by identity
 class Format:
     """How a stream stands on the wire; `farewell` takes the milliseconds to wait before reconnecting."""
 

@@ -213,6 +213,7 @@ class Hub:
 
     def _back(self) -> None:
         self._away = False
+        log.info("live_channel_back")
         self._backoff_seconds = RECONNECT_SECONDS[0]
         # Whoever failed to publish meanwhile still skips it for a while.
         self._poll_until = time.monotonic() + SKIP_SECONDS + self._poll_seconds

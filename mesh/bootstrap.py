@@ -84,7 +84,7 @@ def build(settings: Settings, *, name: str) -> Mesh:
 
 
 def build_execution(mesh: Mesh, *, worker_id: str, queues: Sequence[str]) -> Execution:
-    """What an agents' worker runs steps with.  Imports LiteLLM, which takes seconds.
+    """What an agents' worker runs steps with.  Imports LiteLLM and warms it up, which takes seconds.
 
     Raises:
         ConfigurationError: no provider is configured.
@@ -100,9 +100,11 @@ def build_execution(mesh: Mesh, *, worker_id: str, queues: Sequence[str]) -> Exe
             "No model provider is configured: set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY or GROQ_API_KEY, "
             "or OPENAI_API_BASE for a local server, or MESH_SANDBOX=1 with the addresses of `mesh sandbox`."
         )
+    calls = LiteLLMCalls(access)
+    calls.warm_up(mesh.catalogue.resolve(name) for name in mesh.catalogue.chain)
     return Execution(
         database=mesh.database,
-        runner=Runner(Gateway(mesh.catalogue, LiteLLMCalls(access), providers=access)),
+        runner=Runner(Gateway(mesh.catalogue, calls, providers=access)),
         orchestrator=Orchestrator(mesh.database, mesh.wakeups, clock.now),
         dispatcher=mesh.permits,
         wakeups=mesh.wakeups,

@@ -42,11 +42,11 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="mesh")
 def main() -> None:
-    r"""AI Mesh Network: teams of language-model agents that work on tasks together.
+    """AI Mesh Network: teams of language-model agents that work on tasks together.
 
     \b
     mesh up                        everything on one machine, at http://127.0.0.1:8080
     mesh run "Plan a newsletter"   give it a task and watch
 
     Settings are environment variables: `mesh config` shows them all.
-    """
+    """  # noqa: D301 - click wants the character itself before lines that it must not fill

@@ -5,6 +5,7 @@ is imported where it is used, so that `mesh --help` stays quick.
 """
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mesh.embedded.supervisor import Supervisor
 
 START_SECONDS = 60.0
+DEFAULT_PORT = 8080
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _start_parts(settings: "Settings", supervisor: "Supervisor", concurrency: in
 
     upgrade(settings.database_url)
     admin_key = bootstrap_admin(settings)
-    url = _base_url(settings)
+    url = base_url(settings)
     health = f"{url}/api/mesh/health"
     supervisor.add(
         *service(
@@ -187,7 +189,8 @@ def _ask(url: str, key: str) -> tuple[int, dict[str, object]]:
         return 0, {"error": repr(error)}
 
 
-def _base_url(settings: "Settings") -> str:
+def base_url(settings: "Settings") -> str:
+    """Where the API of `settings` is asked from this machine, such as `http://127.0.0.1:8080`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
@@ -208,6 +211,10 @@ def _welcome(system: System) -> str:
         "",
         f"  curl {system.base_url}/api/mesh/networks{key} -H 'Content-Type: application/json' -d '{body}'",
         "",
+        "Give it a task and watch, in another terminal:",
+        "",
+        f"  {_run_command(system)}",
+        "",
         f"Admin key  {system.admin_key}",
         f"Logs       {home / 'logs'}",
     ]
@@ -216,6 +223,15 @@ def _welcome(system: System) -> str:
             "Models     the sandbox's canned answers; set ANTHROPIC_API_KEY, OPENAI_API_KEY, ... for real ones"
         )
     return "\n".join([*lines, "Ctrl-C stops everything."])
+
+
+def _run_command(system: System) -> str:
+    """`mesh run`, as it can be pasted into the shell that `mesh up` was called from."""
+    program = Path(sys.argv[0])
+    mesh = quote(str(program)) if program.name == "mesh" else "python -m mesh"
+    url = "" if system.settings.port == DEFAULT_PORT else f" --url {system.base_url}"
+    key = f' --key "$(cat {quote(str(system.settings.home / "admin-key"))})"' if system.settings.auth == "keys" else ""
+    return f'{mesh} run "Plan a newsletter"{url}{key}'
 
 
 def _say(line: str) -> None:

@@ -15,7 +15,7 @@ _TYPE = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}")
 @click.option("--control", is_flag=True, help="Serve the system's own jobs and direct generation instead.")
 @click.option("--concurrency", type=click.IntRange(1, 512), default=32, show_default=True, help="Jobs run at once.")
 def worker(agents: str | None, control: bool, concurrency: int) -> None:
-    r"""Run agents' steps until SIGTERM; start more of these to scale a pool.
+    """Run agents' steps until SIGTERM; start more of these to scale a pool.
 
     \b
     mesh worker                           all agent types
@@ -24,7 +24,7 @@ def worker(agents: str | None, control: bool, concurrency: int) -> None:
     mesh worker --control                 retention and other jobs of the system
 
     Needs MESH_DATABASE_URL, MESH_REDIS_URL and a provider's key, or MESH_SANDBOX=1.
-    """
+    """  # noqa: D301 - click wants the character itself before lines that it must not fill
     types = [name.strip() for name in agents.split(",")] if agents else []
     if control and types:
         raise click.UsageError("--control and --agents exclude each other: start two workers.")

@@ -3,12 +3,12 @@
 Every function works within the caller's transaction; the orchestrator settles together with the reply that it stores.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import Connection, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, text, update
 
 from mesh.db.tables import model_calls
 
@@ -50,36 +50,35 @@ class Bill:
     cost_usd: Decimal | None
 
 
+# A row that stands already, from a write that was repeated, stays.
+_OPEN = text(
+    """
+    INSERT INTO model_calls (
+        id, user_id, key_id, network_id, task_id, step_id, agent_type, attempt,
+        requested_model, model, provider, reserved_usd, unpriced, sandbox, created_at,
+        state, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, cost_usd, estimated)
+    VALUES (
+        :call_id, :user_id, :key_id, :network_id, :task_id, :step_id, :agent_type, :attempt,
+        :requested_model, :model, :provider, :reserved_usd, :unpriced, :sandbox, :now,
+        'reserved', 0, 0, 0, 0, 0, false)
+    ON CONFLICT DO NOTHING
+    """
+)
+
+_SETTLE = text(
+    """
+    UPDATE model_calls
+    SET state = :state, prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens,
+        cached_tokens = :cached_tokens, reasoning_tokens = :reasoning_tokens, cost_usd = coalesce(:cost_usd, 0),
+        estimated = false, error_code = :error_code, latency_seconds = :seconds, ended_at = :now
+    WHERE id = :call_id AND (state = 'reserved' OR estimated)
+    """
+)
+
+
 def open_call(connection: Connection, spender: Spender, opening: Opening, *, now: datetime) -> None:
-    """Write the row of a call that is about to be sent; one that stands already (a repeated write) stays."""
-    connection.execute(
-        insert(model_calls)
-        .values(
-            id=opening.call_id,
-            user_id=spender.user_id,
-            key_id=spender.key_id,
-            network_id=spender.network_id,
-            task_id=spender.task_id,
-            step_id=spender.step_id,
-            agent_type=spender.agent_type,
-            attempt=spender.attempt,
-            requested_model=opening.requested_model,
-            model=opening.model,
-            provider=opening.provider,
-            state="reserved",
-            prompt_tokens=0,
-            completion_tokens=0,
-            cached_tokens=0,
-            reasoning_tokens=0,
-            reserved_usd=opening.reserved_usd,
-            cost_usd=0,
-            estimated=False,
-            unpriced=opening.unpriced,
-            sandbox=opening.sandbox,
-            created_at=now,
-        )
-        .on_conflict_do_nothing()
-    )
+    """Write the row of a call that is about to be sent."""
+    connection.execute(_OPEN, {**_values(spender), **_values(opening), "now": now})
 
 
 def settle(
@@ -95,22 +94,13 @@ def settle(
 
     A row that was charged its reservation because nobody knew how the call ended is corrected.
     """
-    connection.execute(
-        update(model_calls)
-        .where(model_calls.c.id == call_id, (model_calls.c.state == "reserved") | model_calls.c.estimated)
-        .values(
-            state="failed" if error_code else "settled",
-            prompt_tokens=bill.prompt_tokens,
-            completion_tokens=bill.completion_tokens,
-            cached_tokens=bill.cached_tokens,
-            reasoning_tokens=bill.reasoning_tokens,
-            cost_usd=bill.cost_usd or 0,
-            estimated=False,
-            error_code=error_code,
-            latency_seconds=seconds,
-            ended_at=now,
-        )
-    )
+    state = "failed" if error_code else "settled"
+    ended = {"call_id": call_id, "state": state, "error_code": error_code, "seconds": seconds, "now": now}
+    connection.execute(_SETTLE, {**_values(bill), **ended})
+
+
+def _values(record: Spender | Opening | Bill) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def close_failed(connection: Connection, call_id: str, *, error_code: str, seconds: float, now: datetime) -> None:

@@ -37,6 +37,8 @@ def create(url: str, *, name: str) -> Engine:
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
         pool_timeout=30,
+        # An error's text may reach a log; its parameters are users' data.
+        hide_parameters=True,
         connect_args={
             "application_name": name,
             "connect_timeout": 3,

@@ -14,8 +14,6 @@ from mesh.config import Settings
 from mesh.embedded.process import spawn
 from mesh.embedded.supervisor import Part
 
-RATES = ("MESH_RATE_READ", "MESH_RATE_WRITE", "MESH_RATE_GENERATE")
-
 
 def service(
     settings: Settings, *, needs: tuple[str, ...], concurrency: int, api_ready: Callable[[], bool]
@@ -42,16 +40,11 @@ def with_sandbox(settings: Settings, port: int, bases: Collection[tuple[str, str
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """A child's environment: this process's, with all settings replaced by exactly `settings`.
-
-    Rate limits are off unless they were set, since on one machine they only stand in the way.
-    """
+    """A child's environment: this process's, with all settings replaced by exactly `settings`."""
     variables = {field.alias or f"MESH_{name.upper()}": name for name, field in Settings.model_fields.items()}
     inherited = {name: value for name, value in os.environ.items() if name not in variables}
     values = {variable: _text(getattr(settings, name)) for variable, name in variables.items()}
-    given = {variable: value for variable, value in values.items() if value}
-    unset = [rate for rate in RATES if variables.get(rate, rate) not in settings.model_fields_set]
-    return inherited | given | {rate: inherited.get(rate, "off") for rate in unset}
+    return inherited | {variable: value for variable, value in values.items() if value}
 
 
 def _text(value: object) -> str:

@@ -1,18 +1,18 @@
 """The event log: rows with a dense number a task.
 
 append() is called inside the transaction that makes the event true, by whoever holds the task's row lock:
-that lock is what makes the numbers dense.
+that lock is what makes the numbers dense.  Rows hold an event's own fields; ids, number and time join them on reading.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, text
 
 from mesh.clock import to_wire
-from mesh.db.tables import events, tasks
 from mesh.db.unit_of_work import Database
 from mesh.events.types import Event
 
@@ -26,6 +26,36 @@ class StoredEvent:
     data: dict[str, Any]
 
 
+_APPEND = text(
+    """
+    WITH numbered AS (
+        UPDATE tasks SET last_sequence = last_sequence + :count WHERE id = :task_id
+        RETURNING last_sequence - :count AS before
+    )
+    INSERT INTO events (task_id, sequence, type, data, created_at)
+    SELECT :task_id, numbered.before + new.place, new.type, new.data, :at
+    FROM numbered,
+         ROWS FROM (jsonb_to_recordset(CAST(:events AS jsonb)) AS (type text, data jsonb))
+             WITH ORDINALITY AS new (type, data, place)
+    RETURNING sequence
+    """
+)
+
+# Primary key, in its order.
+_AFTER = text(
+    """
+    SELECT events.sequence, events.type, events.data, events.created_at, tasks.network_id
+    FROM events JOIN tasks ON tasks.id = events.task_id
+    WHERE events.task_id = :task_id AND events.sequence > :sequence
+    ORDER BY events.sequence LIMIT :limit
+    """
+)
+
+_OPENING = text("SELECT max(sequence) FROM events WHERE task_id = :task_id AND type = 'started'")
+
+_LAST = text("SELECT sequence, type FROM events WHERE task_id = :task_id ORDER BY sequence DESC LIMIT 1")
+
+
 def append(
     connection: Connection, task_id: str, network_id: str, new: Sequence[Event], *, at: datetime
 ) -> list[StoredEvent]:
@@ -35,33 +65,23 @@ def append(
     """
     if not new:
         return []
-    last = connection.execute(
-        update(tasks)
-        .where(tasks.c.id == task_id)
-        .values(last_sequence=tasks.c.last_sequence + len(new))
-        .returning(tasks.c.last_sequence)
-    ).scalar_one()
-    stored = [
-        StoredEvent(number, event.type, _wire(task_id, network_id, number, at, event))
-        for number, event in enumerate(new, start=last - len(new) + 1)
+    fields = [event.fields() for event in new]
+    rows = [{"type": event.type, "data": data} for event, data in zip(new, fields, strict=True)]
+    values = {"task_id": task_id, "count": len(new), "events": json.dumps(rows), "at": at}
+    first = min(connection.execute(_APPEND, values).scalars())
+    return [
+        StoredEvent(number, event.type, _wire(task_id, network_id, number, at, data))
+        for number, event, data in zip(range(first, first + len(new)), new, fields, strict=True)
     ]
-    connection.execute(
-        insert(events),
-        [
-            {"task_id": task_id, "sequence": one.sequence, "type": one.type, "data": one.data, "created_at": at}
-            for one in stored
-        ],
-    )
-    return stored
 
 
-def _wire(task_id: str, network_id: str, sequence: int, at: datetime, event: Event) -> dict[str, Any]:
+def _wire(task_id: str, network_id: str, sequence: int, at: datetime, fields: dict[str, Any]) -> dict[str, Any]:
     return {
         "task_id": task_id,
         "network_id": network_id,
         "sequence": sequence,
         "timestamp": to_wire(at),
-        **event.fields(),
+        **fields,
     }
 
 
@@ -72,31 +92,24 @@ class EventLog:
         self._database = database
 
     def after(self, task_id: str, sequence: int, limit: int = 500) -> list[StoredEvent]:
-        """Events numbered above `sequence`, in order, at most `limit` (primary key range)."""
-        query = (
-            select(events.c.sequence, events.c.type, events.c.data)
-            .where(events.c.task_id == task_id, events.c.sequence > sequence)
-            .order_by(events.c.sequence)
-            .limit(limit)
-        )
+        """Events numbered above `sequence`, in order, at most `limit`."""
+        values = {"task_id": task_id, "sequence": sequence, "limit": limit}
         with self._database.begin() as work:
-            return [StoredEvent(*row) for row in work.connection.execute(query)]
+            return [
+                StoredEvent(
+                    row.sequence, row.type, _wire(task_id, row.network_id, row.sequence, row.created_at, row.data)
+                )
+                for row in work.connection.execute(_AFTER, values)
+            ]
 
     def opening(self, task_id: str) -> int:
         """The position just before the latest `started`: where a stream without a position begins; 0 if none."""
-        query = select(func.max(events.c.sequence)).where(events.c.task_id == task_id, events.c.type == "started")
         with self._database.begin() as work:
-            latest = work.connection.execute(query).scalar()
+            latest = work.connection.execute(_OPENING, {"task_id": task_id}).scalar()
         return latest - 1 if latest else 0
 
     def ended_at(self, task_id: str) -> int | None:
         """The number of the last stored event if that is `complete`: nothing follows it unless the task is resumed."""
-        query = (
-            select(events.c.sequence, events.c.type)
-            .where(events.c.task_id == task_id)
-            .order_by(events.c.sequence.desc())
-            .limit(1)
-        )
         with self._database.begin() as work:
-            last = work.connection.execute(query).first()
+            last = work.connection.execute(_LAST, {"task_id": task_id}).first()
         return last.sequence if last and last.type == "complete" else None

@@ -141,7 +141,11 @@ class Gateway:
         started = time.monotonic()
         try:
             return call, turn.cancellation.watch(lambda: self._translator.start(call)).result()
-        except (CancelledError, StepLostError) as error:
+        except StepLostError:  # before it was sent: it costs nothing
+            unsent = ModelCallError("cancelled", "The step was cancelled before its model was asked.")
+            turn.journal.failed(call, unsent, None, seconds=0)
+            raise
+        except CancelledError as error:
             turn.journal.cancelled(call)
             raise StepLostError("The step was cancelled while its model was at work.") from error
         except ModelCallError as error:

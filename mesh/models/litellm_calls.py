@@ -6,19 +6,25 @@ gateway -> here -> provider.  The only module that imports LiteLLM, and only whe
 
 import asyncio
 import os
-from collections.abc import Mapping
-from concurrent.futures import Future
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, wait
+from importlib import import_module
 from decimal import Decimal
 from threading import Thread
 from typing import Any
 
 from mesh.errors import ModelCallError
+from mesh.ids import new_id
 from mesh.models.calls import ModelCall, RawReply, Usage
+from mesh.models.catalogue import Model
 from mesh.models.failures import classify
 from mesh.models.providers import Access
 
 # LiteLLM computes with floats; prices are multiples of 1e-12 US dollars at the finest.
 _COST_QUANTUM = Decimal("1e-12")
+
+_GREETING = ({"role": "user", "content": "Hello"},)
+_ANY = {"name": "any", "schema": {"type": "object", "properties": {}, "required": [], "additionalProperties": False}}
 
 
 def load_litellm() -> Any:
@@ -28,6 +34,8 @@ def load_litellm() -> Any:
         "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
         "LITELLM_MODE": "PRODUCTION",
     }
+    # Its warnings come with every call (Gemini 3's about `temperature`, say); failures reach us as exceptions.
+    os.environ.setdefault("LITELLM_LOG", "ERROR")
     import litellm  # noqa: PLC0415  # heavy; the variables above must be set before
 
     litellm.suppress_debug_info = True
@@ -51,16 +59,29 @@ class LiteLLMCalls:
         """Begin the call; see `mesh.models.calls.Translator`."""
         return asyncio.run_coroutine_threadsafe(self._run(call), self._loop)
 
+    def warm_up(self, models: Iterable[Model]) -> None:
+        """Load what LiteLLM would load within the first calls of `models`; nothing leaves the process.
+
+        That is 0.2 s (Anthropic, Gemini, Groq) to 0.6 s (OpenAI) of CPU, twice that without compiled bytecode, taken
+        from the first step of a fresh worker.  A model that cannot be called says so when it is called.
+        """
+        import_module("openai.resources")
+        _ = self._litellm.encoding  # the tokenizer, from a file in the package
+        reachable = {model.provider: model for model in models if model.provider in self._access}
+        calls = [ModelCall(new_id("call"), None, model, _GREETING, _ANY, 1, 0, None, 1) for model in reachable.values()]
+        ready = [self._litellm.acompletion(**self._arguments(call), mock_response="{}") for call in calls]
+        wait([asyncio.run_coroutine_threadsafe(one, self._loop) for one in ready])
+
     async def _run(self, call: ModelCall) -> RawReply:
         try:
             # The library's own timeouts bound single reads, and for Gemini nothing at all.
             async with asyncio.timeout(call.timeout_seconds):
                 response = await self._litellm.acompletion(**self._arguments(call))
-        except asyncio.CancelledError:
+            return self._reply(call, response)
+        except (asyncio.CancelledError, ModelCallError):
             raise
         except Exception as error:  # whatever the library raises is one failed call, classified
             raise classify(error) from error
-        return self._reply(call, response)
 
     def _arguments(self, call: ModelCall) -> dict[str, Any]:
         access = self._access[call.model.provider]

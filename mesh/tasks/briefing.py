@@ -4,17 +4,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, text
 
 from mesh.agents.prompts import AgentView, FinishedStep, MemoryView, TaskView
 from mesh.agents.runner import DecisionBrief, StepBrief
 from mesh.costs.ledger import Spender
-from mesh.db.tables import agents, networks, steps, tasks
 from mesh.dispatch.queues import COORDINATOR
 from mesh.errors import StepLostError
 from mesh.memory.service import recall
 from mesh.tasks.claims import Claim
-from mesh.tasks.states import OPEN_STEPS, StepKind, TaskStatus
+from mesh.tasks.states import StepKind, TaskStatus
 
 # With less than this share of its time left a task is told to conclude.
 CONCLUDE_AT = 0.25
@@ -34,6 +33,39 @@ class AgentRemovedError(Exception):
     """The agent that the step was for has left the network."""
 
 
+# Primary keys, all three.
+_TASK = text(
+    """
+    SELECT tasks.status, tasks.network_id, tasks.key_id, tasks.task, tasks.context, tasks.model_selection,
+        tasks.started_at, tasks.expires_at, networks.shared_context, networks.max_iterations,
+        agents.id AS agent_id, agents.name, agents.type, agents.model, agents.description, agents.instructions,
+        agents.parameters, agents.capabilities
+    FROM tasks JOIN networks ON networks.id = tasks.network_id LEFT JOIN agents ON agents.id = :agent_id
+    WHERE tasks.id = :task_id
+    """
+)
+
+# uq_agents_network_id_name
+_SPECIALISTS = text("SELECT * FROM agents WHERE network_id = :network_id AND type <> :type ORDER BY id")
+
+# ix_steps_task_id_iteration, both.
+_FINISHED = text(
+    """
+    SELECT key, agent_name, description, state, output, confidence, error FROM steps
+    WHERE task_id = :task_id AND kind = 'agent' AND state IN ('succeeded', 'failed', 'cancelled', 'skipped')
+    ORDER BY iteration, id
+    """
+)
+
+_INPUTS = text(
+    """
+    SELECT key, agent_name, description, state, output, confidence, error FROM steps
+    WHERE task_id = :task_id AND iteration = :iteration AND kind = 'agent' AND key = ANY(:keys)
+    ORDER BY id
+    """
+)
+
+
 def prepare(connection: Connection, claim: Claim, *, now: datetime) -> Briefing:
     """Read the brief of `claim`.
 
@@ -41,24 +73,16 @@ def prepare(connection: Connection, claim: Claim, *, now: datetime) -> Briefing:
         StepLostError: the task has ended meanwhile.
         AgentRemovedError: nobody is left to do it.
     """
-    task = connection.execute(
-        select(tasks, networks.c.shared_context, networks.c.max_iterations)
-        .join(networks, networks.c.id == tasks.c.network_id)
-        .where(tasks.c.id == claim.task_id)
-    ).first()
+    task = connection.execute(_TASK, {"task_id": claim.task_id, "agent_id": claim.agent_id}).first()
     if task is None or task.status != TaskStatus.PROCESSING:
         raise StepLostError("The task has ended.")
-    members = connection.execute(
-        select(agents).where(agents.c.network_id == task.network_id).order_by(agents.c.id)
-    ).all()
-    mine = next((member for member in members if member.id == claim.agent_id), None)
-    if mine is None:
+    if task.agent_id is None:
         raise AgentRemovedError
     about = f"{task.task}\n{claim.description}"
     common: dict[str, Any] = {
-        "agent": _agent(mine),
-        "model": mine.model or task.model_selection.get("model"),
-        "parameters": mine.parameters,
+        "agent": _agent(task),
+        "model": task.model or task.model_selection.get("model"),
+        "parameters": task.parameters,
         "task": TaskView(task.task, task.context),
         "shared_context": task.shared_context,
         "memories": [
@@ -67,7 +91,7 @@ def prepare(connection: Connection, claim: Claim, *, now: datetime) -> Briefing:
         ],
     }
     brief = (
-        _decision(connection, claim, task, [m for m in members if m.type != COORDINATOR], common, now)
+        _decision(connection, claim, task, common, now)
         if claim.kind == StepKind.DECISION
         else StepBrief(**common, description=claim.description, inputs=_inputs(connection, claim))
     )
@@ -87,46 +111,35 @@ def _decision(  # what the brief is made of
     connection: Connection,
     claim: Claim,
     task: Row[Any],
-    specialists: list[Row[Any]],
     common: dict[str, Any],
     now: datetime,
 ) -> DecisionBrief:
+    specialists = connection.execute(_SPECIALISTS, {"network_id": task.network_id, "type": COORDINATOR})
+    team = [_agent(member) for member in specialists]
     left = (task.expires_at - now) / (task.expires_at - task.started_at)
     return DecisionBrief(
         **common,
-        specialists=[_agent(member) for member in specialists],
+        specialists=team,
         finished=_finished(connection, claim),
         iteration=claim.iteration,
         max_iterations=task.max_iterations,
-        must_conclude=claim.iteration >= task.max_iterations or left < CONCLUDE_AT or not specialists,
+        must_conclude=claim.iteration >= task.max_iterations or left < CONCLUDE_AT or not team,
     )
 
 
 def _finished(connection: Connection, claim: Claim) -> list[FinishedStep]:
     """What specialists did in this task so far, in order."""
-    query = (
-        select(steps)
-        .where(steps.c.task_id == claim.task_id, steps.c.kind == StepKind.AGENT, steps.c.state.not_in(OPEN_STEPS))
-        .order_by(steps.c.iteration, steps.c.id)
-    )
-    return [_finished_step(row) for row in connection.execute(query)] if claim.iteration > 1 else []
+    if claim.iteration == 1:
+        return []
+    return [_finished_step(row) for row in connection.execute(_FINISHED, {"task_id": claim.task_id})]
 
 
 def _inputs(connection: Connection, claim: Claim) -> list[FinishedStep]:
     """The results that the step depends on, in the order of the plan."""
     if not claim.depends_on:
         return []
-    query = (
-        select(steps)
-        .where(
-            steps.c.task_id == claim.task_id,
-            steps.c.iteration == claim.iteration,
-            steps.c.kind == StepKind.AGENT,
-            steps.c.key.in_(claim.depends_on),
-        )
-        .order_by(steps.c.id)
-    )
-    return [_finished_step(row) for row in connection.execute(query)]
+    values = {"task_id": claim.task_id, "iteration": claim.iteration, "keys": list(claim.depends_on)}
+    return [_finished_step(row) for row in connection.execute(_INPUTS, values)]
 
 
 def _finished_step(row: Row[Any]) -> FinishedStep:

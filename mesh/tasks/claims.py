@@ -12,7 +12,8 @@ the first turn, which says *whose* step runs; which one of that owner's it is, p
 that had the turn takes over the other's.  No row is locked by every claim: rows that others hold are skipped.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -103,12 +104,38 @@ def claim(connection: Connection, *, queue: str, worker_id: str, now: datetime) 
     return Claim(*row[:-1]) if row else None
 
 
+# Each ready one gets a turn as it is stored; several of one owner in one queue get one after the other.
+_INSERT = text(
+    f"""
+    INSERT INTO steps (
+        id, task_id, owner, queue, kind, iteration, key, agent_id, agent_name, agent_type, description, depends_on,
+        state, priority, turn, error, attempt, failures, losses, created_at)
+    SELECT
+        id, task_id, owner, queue, kind, iteration, key, agent_id, agent_name, agent_type, description, depends_on,
+        state, priority,
+        CASE WHEN state = 'ready' THEN {next_turn("new")}
+            + {TURN} * (row_number() OVER (PARTITION BY queue, owner, state ORDER BY id) - 1) END,
+        error, 0, 0, 0, :now
+    FROM jsonb_to_recordset(CAST(:steps AS jsonb)) AS new (
+        id text, task_id text, owner text, queue text, kind text, iteration int, key text, agent_id text,
+        agent_name text, agent_type text, description text, depends_on text[], state text, priority smallint,
+        error jsonb)
+    """  # noqa: S608  # built from constants only
+)
+
+
+def insert_steps(connection: Connection, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> list[str]:
+    """Store new steps (rows by the names of the columns); answers the queue of each that is ready."""
+    connection.execute(_INSERT, {"steps": json.dumps(rows), "now": now})
+    return [row["queue"] for row in rows if row["state"] == "ready"]
+
+
 _READY = text(
     f"""
     UPDATE steps
     SET state = 'ready', not_before = NULL, worker_id = NULL,
         turn = {next_turn("steps")} + {TURN} * (placed.place - 1)
-    FROM (SELECT id, row_number() OVER (PARTITION BY queue ORDER BY id) AS place
+    FROM (SELECT id, row_number() OVER (PARTITION BY queue, owner ORDER BY id) AS place
           FROM steps WHERE id = ANY(:ids)) placed
     WHERE steps.id = placed.id AND steps.state = ANY(:from_states)
     RETURNING steps.queue

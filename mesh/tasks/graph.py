@@ -1,8 +1,9 @@
-"""Changes to a task's graph, within the caller's transaction: begin a run, decide next, advance a round, end.
+"""Changes to a task's graph, within the caller's transaction: resume, decide next, advance a round, end.
 
 service, orchestrator and sweep -> here.  Every function is given the task's row *locked* (`lock`), which is what puts
 all changes to one task in an order; steps are touched after it, never before.  They answer what happened, as events to
-store and queues to wake; `apply` writes the events.
+store and queues to wake; `publish` stores the
+events.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,16 +11,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, select, text, update
 
-from mesh.db.tables import agents, networks, steps, tasks, workers
+from mesh.db.tables import steps, tasks, workers
 from mesh.db.unit_of_work import UnitOfWork
 from mesh.dispatch.queues import COORDINATOR, CUSTOM, OWN_QUEUE_TYPES, for_step
 from mesh.events import log, types
 from mesh.ids import new_id
-from mesh.tasks.claims import make_ready
+from mesh.tasks.claims import insert_steps, make_ready
 from mesh.tasks.plan import Advance, PlannedStep, RoundStep, advance
-from mesh.tasks.states import OPEN_STEPS, StepKind, StepState, TaskStatus, check_task_move
+from mesh.tasks.states import OPEN_STEPS, REOPENED_STEPS, StepKind, StepState, TaskStatus, check_task_move
 from mesh.tasks.wakeups import Wakeups
 
 
@@ -31,10 +32,12 @@ class Changes:
     queues: list[str] = field(default_factory=list)
 
 
+_LOCK = text("SELECT * FROM tasks WHERE id = :id FOR NO KEY UPDATE")
+
+
 def lock(connection: Connection, task_id: str) -> Row[Any] | None:
     """The task's row, locked until the transaction ends; None when it is gone."""
-    query = select(tasks).where(tasks.c.id == task_id).with_for_update(key_share=True)
-    return connection.execute(query).first()
+    return connection.execute(_LOCK, {"id": task_id}).first()
 
 
 def publish(work: UnitOfWork, wakeups: Wakeups, task: Row[Any], changes: Changes, *, now: datetime) -> None:
@@ -43,17 +46,19 @@ def publish(work: UnitOfWork, wakeups: Wakeups, task: Row[Any], changes: Changes
     wakeups.events(work, task.id, stored)
 
 
-def begin_run(connection: Connection, task: Row[Any], *, now: datetime) -> Changes:
-    """Start a held task, or resume one that ended or was paused, from its last step that succeeded.
+def expiry(started_at: datetime, timeout_seconds: int, deadline: datetime | None) -> datetime:
+    """When a run's time is over: the earlier of its time-out and the task's deadline."""
+    timeout = started_at + timedelta(seconds=timeout_seconds)
+    return min(timeout, deadline) if deadline else timeout
+
+
+def resume(connection: Connection, task: Row[Any], *, timeout_seconds: int, now: datetime) -> Changes:
+    """Start a held task, or go on with one that ended or was paused, from its last step that succeeded.
 
     Raises:
         ConflictError: its state does not allow that.
     """
     check_task_move(TaskStatus(task.status), TaskStatus.PROCESSING)
-    timeout_seconds = connection.execute(
-        select(networks.c.timeout_seconds).where(networks.c.id == task.network_id)
-    ).scalar_one()
-    expires_at = now + timedelta(seconds=timeout_seconds)
     connection.execute(
         update(tasks)
         .where(tasks.c.id == task.id)
@@ -62,14 +67,13 @@ def begin_run(connection: Connection, task: Row[Any], *, now: datetime) -> Chang
             run=task.run + 1,
             started_at=now,
             finished_at=None,
-            expires_at=min(expires_at, task.deadline) if task.deadline else expires_at,
+            expires_at=expiry(now, timeout_seconds, task.deadline),
             error=None,
         )
     )
     _reopen(connection, task)
-    changes = Changes([types.Started(status=TaskStatus.PROCESSING, run=task.run + 1)])
-    _merge(changes, continue_run(connection, task, now=now))
-    return changes
+    more = continue_run(connection, task, now=now)
+    return Changes([types.Started(TaskStatus.PROCESSING, task.run + 1), *more.events], more.queues)
 
 
 def _reopen(connection: Connection, task: Row[Any]) -> None:
@@ -79,19 +83,19 @@ def _reopen(connection: Connection, task: Row[Any]) -> None:
         .where(
             steps.c.task_id == task.id,
             steps.c.iteration == task.iterations,
-            steps.c.state.in_([StepState.FAILED, StepState.CANCELLED, StepState.SKIPPED]),
+            steps.c.state.in_(REOPENED_STEPS),
         )
         .values(state=StepState.BLOCKED, failures=0, losses=0, error=None, finished_at=None, worker_id=None)
     )
 
 
+# ix_steps_task_id_iteration
+_ROUND = text("SELECT id, kind, key, state, depends_on FROM steps WHERE task_id = :task_id AND iteration = :iteration")
+
+
 def continue_run(connection: Connection, task: Row[Any], *, now: datetime) -> Changes:
     """Make ready or skip what the present round allows; when the round has ended, order the next decision."""
-    rows = connection.execute(
-        select(steps.c.id, steps.c.kind, steps.c.key, steps.c.state, steps.c.depends_on).where(
-            steps.c.task_id == task.id, steps.c.iteration == task.iterations
-        )
-    ).all()
+    rows = connection.execute(_ROUND, {"task_id": task.id, "iteration": task.iterations}).all()
     # The decision stands beside the steps that it ordered; prefixes keep its key from meeting one of theirs.
     step = advance(
         [
@@ -102,7 +106,8 @@ def continue_run(connection: Connection, task: Row[Any], *, now: datetime) -> Ch
         ]
     )
     if step.done:
-        return _order_decision(connection, task, now=now)
+        connection.execute(_NEXT_ITERATION, {"id": task.id})
+        return Changes(queues=order_decision(connection, task, task.iterations + 1, now=now))
     return Changes(queues=_advance_round(connection, step, now=now))
 
 
@@ -114,67 +119,62 @@ def _advance_round(connection: Connection, step: Advance, *, now: datetime) -> l
     return make_ready(connection, step.ready, from_states=[StepState.BLOCKED])
 
 
-def _order_decision(connection: Connection, task: Row[Any], *, now: datetime) -> Changes:
-    """The coordinator's next decision, as a ready step."""
-    iteration = task.iterations + 1
-    coordinator = connection.execute(
-        select(agents)
-        .where(agents.c.network_id == task.network_id, agents.c.type == COORDINATOR)
-        .order_by(agents.c.id)
-        .limit(1)
-    ).one()
-    connection.execute(update(tasks).where(tasks.c.id == task.id).values(iterations=iteration))
-    planned = [PlannedStep(f"decision_{iteration}", coordinator.name, "Decide what is to be done next.", ())]
-    rows = add_steps(
-        connection, task, planned, {coordinator.name: coordinator}, StepKind.DECISION, iteration=iteration, now=now
-    )
-    return Changes(queues=make_ready(connection, [row["id"] for row in rows], from_states=[StepState.BLOCKED]))
+_NEXT_ITERATION = text("UPDATE tasks SET iterations = iterations + 1 WHERE id = :id")
+
+# uq_agents_network_id_name
+_MEMBERS = text("SELECT id, name, type FROM agents WHERE network_id = :network_id ORDER BY id")
 
 
-def add_steps(  # a step is made of all of these
-    connection: Connection,
+def order_decision(connection: Connection, task: Row[Any], iteration: int, *, now: datetime) -> list[str]:
+    """Store the coordinator's decision number `iteration` as a ready step; answers its queue."""
+    members = connection.execute(_MEMBERS, {"network_id": task.network_id}).all()
+    coordinator = next(member for member in members if member.type == COORDINATOR)
+    planned = PlannedStep(f"decision_{iteration}", coordinator.name, "Decide what is to be done next.", ())
+    row = _row(task, planned, coordinator, StepKind.DECISION, iteration, frozenset())
+    return insert_steps(connection, [row], now=now)
+
+
+def add_steps(
+    connection: Connection, task: Row[Any], planned: Sequence[PlannedStep], *, now: datetime
+) -> tuple[list[dict[str, Any]], Changes]:
+    """Store a decision's steps in the present iteration; answers their rows, and what follows at once."""
+    found = connection.execute(_MEMBERS, {"network_id": task.network_id})
+    members = {member.name: member for member in found}
+    live = _live_queues(connection, (members[step.agent].type for step in planned if step.agent in members))
+    rows = [_row(task, step, members.get(step.agent), StepKind.AGENT, task.iterations, live) for step in planned]
+    queues = insert_steps(connection, rows, now=now)
+    if any(row["state"] == StepState.FAILED for row in rows):
+        more = continue_run(connection, task, now=now)
+        return rows, Changes(more.events, queues + more.queues)
+    return rows, Changes(queues=queues)
+
+
+def _row(  # a step is made of all of these
     task: Row[Any],
-    planned: Sequence[PlannedStep],
-    members: dict[str, Row[Any]],
+    step: PlannedStep,
+    agent: Row[Any] | None,
     kind: StepKind,
-    *,
     iteration: int,
-    now: datetime,
-) -> list[dict[str, Any]]:
-    """Store `planned` steps, blocked (`members`: agents by name); answers their rows.
-
-    A step whose agent has left the network since it was planned has failed before it began.
-    """
-    live = _live_queues(connection, (member.type for member in members.values()))
-    rows = []
-    for step in planned:
-        row: dict[str, Any] = {
-            "id": new_id("step"),
-            "task_id": task.id,
-            "owner": task.owner,
-            "kind": kind,
-            "iteration": iteration,
-            "key": step.key,
-            "agent_name": step.agent,
-            "description": step.description,
-            "depends_on": list(step.depends_on),
-            "priority": task.priority,
-            "attempt": 0,
-            "failures": 0,
-            "losses": 0,
-            "created_at": now,
-        }
-        rows.append(row | _assignment(members.get(step.agent), live))
-    connection.execute(insert(steps), rows)
-    return rows
-
-
-def _assignment(agent: Row[Any] | None, live_queues: frozenset[str]) -> dict[str, Any]:
+    live_queues: frozenset[str],
+) -> dict[str, Any]:
+    """A new step; one whose agent has left the network since it was planned has failed before it began."""
+    row: dict[str, Any] = {
+        "id": new_id("step"),
+        "task_id": task.id,
+        "owner": task.owner,
+        "kind": kind,
+        "iteration": iteration,
+        "key": step.key,
+        "agent_name": step.agent,
+        "description": step.description,
+        "depends_on": list(step.depends_on),
+        "priority": task.priority,
+    }
     if agent is None:
         error = {"code": "agent_removed", "detail": "The agent has left the network."}
-        return {"agent_id": "", "agent_type": "", "queue": CUSTOM, "state": StepState.FAILED, "error": error}
+        return row | {"agent_id": "", "agent_type": "", "queue": CUSTOM, "state": StepState.FAILED, "error": error}
     queue = for_step(agent.type, live_queues)
-    return {"agent_id": agent.id, "agent_type": agent.type, "queue": queue, "state": StepState.BLOCKED, "error": None}
+    return row | {"agent_id": agent.id, "agent_type": agent.type, "queue": queue, "state": step.state, "error": None}
 
 
 def _live_queues(connection: Connection, agent_types: Iterable[str]) -> frozenset[str]:
@@ -211,8 +211,3 @@ def end(
         changes.events.append(types.Failed(**error))
     changes.events.append(types.Complete(status))
     return changes
-
-
-def _merge(into: Changes, more: Changes) -> None:
-    into.events += more.events
-    into.queues += more.queues

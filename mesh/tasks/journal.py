@@ -4,20 +4,29 @@ models.gateway -> here.  Opening a call is also the fence: it takes the task's r
 this attempt's, so that nothing is asked for a task that was cancelled or a step that another worker has.
 """
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, text
 
 from mesh.clock import Clock
 from mesh.costs import ledger
 from mesh.costs.ledger import Bill, Opening, Spender
-from mesh.db.tables import steps, tasks
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.errors import ModelCallError, StepLostError
 from mesh.events import log, types
 from mesh.models.calls import ModelCall, RawReply
 from mesh.models.catalogue import Model
 from mesh.tasks.claims import Claim
-from mesh.tasks.states import StepState, TaskStatus
 from mesh.tasks.wakeups import Wakeups
+
+# The task's row first, as everywhere; whatever changed the step while this waited for it is seen by the update.
+_FENCE = text(
+    """
+    WITH alive AS (
+        SELECT id FROM tasks WHERE id = :task_id AND status = 'processing' FOR NO KEY UPDATE
+    )
+    UPDATE steps SET model = :model
+    WHERE id = :step_id AND attempt = :attempt AND state = 'running' AND EXISTS (SELECT 1 FROM alive)
+    """
+)
 
 
 class StepJournal:
@@ -59,21 +68,9 @@ class StepJournal:
         self._started = True
 
     def _fence(self, connection: Connection, model: str) -> None:
-        alive = connection.execute(
-            select(tasks.c.id)
-            .where(tasks.c.id == self._claim.task_id, tasks.c.status == TaskStatus.PROCESSING)
-            .with_for_update(key_share=True)
-        ).first()
-        mine = connection.execute(
-            update(steps)
-            .where(
-                steps.c.id == self._claim.step_id,
-                steps.c.attempt == self._claim.attempt,
-                steps.c.state == StepState.RUNNING,
-            )
-            .values(model=model)
-        )
-        if alive is None or mine.rowcount == 0:
+        claim = self._claim
+        values = {"task_id": claim.task_id, "step_id": claim.step_id, "attempt": claim.attempt, "model": model}
+        if connection.execute(_FENCE, values).rowcount == 0:
             raise StepLostError("The step is no longer this attempt's.")
 
     def _events(self, call: ModelCall, after: ModelCallError | None, previous: Model | None) -> list[types.Event]:

@@ -4,18 +4,18 @@ execution -> here -> graph.  One transaction, fenced by the attempt: reply, ledg
 ready, the next decision or the result.  A reply whose step is lost is paid for and changes nothing else.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, TextClause, text
 
 from mesh.agents.schemas import Decision, MemoryNote
 from mesh.agents.schemas import Reply as AgentReply
 from mesh.clock import Clock
 from mesh.costs import ledger
-from mesh.db.tables import agents, steps
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.events import types
 from mesh.memory.service import NewMemory, Source, remember
@@ -25,7 +25,7 @@ from mesh.tasks.claims import Claim
 from mesh.tasks.graph import Changes
 from mesh.tasks.journal import bill_of
 from mesh.tasks.plan import plan
-from mesh.tasks.states import StepKind, StepState, TaskStatus
+from mesh.tasks.states import StepKind, TaskStatus
 from mesh.tasks.wakeups import Wakeups
 
 # A failed attempt is repeated, after a pause that doubles; then the coordinator is told.
@@ -99,18 +99,7 @@ class Orchestrator:
                 "confidence": decision.confidence,
             }
             return graph.end(connection, task, TaskStatus.COMPLETED, now=now, result=result)
-        rows = connection.execute(select(agents).where(agents.c.network_id == task.network_id)).all()
-        members = {row.name: row for row in rows}
-        ordered = graph.add_steps(
-            connection,
-            task,
-            plan(decision.subtasks),
-            members,
-            StepKind.AGENT,
-            iteration=task.iterations,
-            now=now,
-        )
-        more = graph.continue_run(connection, task, now=now)
+        ordered, more = graph.add_steps(connection, task, plan(decision.subtasks), now=now)
         listed = [
             {
                 "step_id": row["id"],
@@ -171,40 +160,49 @@ def step_failed_for_good(
     return graph.continue_run(connection, task, now=now)
 
 
+_SUCCEED = text(
+    """
+    UPDATE steps SET state = 'succeeded', output = :output, confidence = :confidence, model = :model,
+        error = NULL, finished_at = :now
+    WHERE id = :step_id AND attempt = :attempt AND state = 'running'
+    """
+)
+
+_FAIL = text(
+    """
+    UPDATE steps SET state = 'failed', failures = failures + 1, error = CAST(:error AS jsonb), finished_at = :now
+    WHERE id = :step_id AND attempt = :attempt AND state = 'running'
+    """
+)
+
+_PARK = text(
+    """
+    UPDATE steps SET state = 'ready', turn = NULL, not_before = :not_before, worker_id = NULL,
+        failures = failures + 1, error = CAST(:error AS jsonb)
+    WHERE id = :step_id AND attempt = :attempt AND state = 'running'
+    """
+)
+
+
 def _succeed(connection: Connection, claim: Claim, reply: Reply[Any], now: datetime) -> bool:
     value: Decision | AgentReply = reply.value
     output = value.result if isinstance(value, AgentReply) else (value.content or value.reasoning)
-    return _write(
-        connection,
-        claim,
-        {
-            "state": StepState.SUCCEEDED,
-            "output": output,
-            "confidence": value.confidence,
-            "model": reply.model.name,
-            "finished_at": now,
-        },
-    )
+    values = {"output": output, "confidence": value.confidence, "model": reply.model.name, "now": now}
+    return _write(connection, claim, _SUCCEED, values)
 
 
 def _fail_step(connection: Connection, claim: Claim, failure: Failure, *, will_retry: bool, now: datetime) -> bool:
-    error = {"code": failure.code, "detail": failure.detail}
-    values: dict[str, Any] = {"failures": claim.failures + 1, "error": error, "worker_id": None}
+    error = json.dumps({"code": failure.code, "detail": failure.detail})
     if will_retry:
         pause = max(FIRST_PAUSE_SECONDS * 2**claim.failures, failure.after_seconds or 0)
-        parked = {"state": StepState.READY, "turn": None, "not_before": now + timedelta(seconds=pause)}
-        return _write(connection, claim, values | parked)
-    return _write(connection, claim, values | {"state": StepState.FAILED, "finished_at": now})
+        return _write(connection, claim, _PARK, {"error": error, "not_before": now + timedelta(seconds=pause)})
+    return _write(connection, claim, _FAIL, {"error": error, "now": now})
 
 
-def _write(connection: Connection, claim: Claim, values: dict[str, Any]) -> bool:
+def _write(connection: Connection, claim: Claim, statement: TextClause, values: dict[str, Any]) -> bool:
     """Write to the step if it is still this attempt's: a late worker changes nothing."""
-    written = connection.execute(
-        update(steps)
-        .where(steps.c.id == claim.step_id, steps.c.attempt == claim.attempt, steps.c.state == StepState.RUNNING)
-        .values(values)
-    )
-    return written.rowcount == 1
+    fence = {"step_id": claim.step_id, "attempt": claim.attempt}
+    return connection.execute(statement, {**values, **fence}).rowcount == 1
 
 
 def _completed(claim: Claim, reply: Reply[Any]) -> types.StepCompleted:

@@ -4,23 +4,26 @@ api.resources.tasks -> here -> graph.  A submission is one transaction - task, f
 it a permit for a coordinator; answered means stored.
 """
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Connection, Row, select, text
 
 from mesh.clock import Clock
 from mesh.db.tables import networks, tasks
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, Problem
+from mesh.events import types
 from mesh.ids import new_id
 from mesh.models.catalogue import Catalogue
 from mesh.security.access import accessible, require
 from mesh.security.principal import Principal, Role
 from mesh.tasks import graph
+from mesh.tasks.graph import Changes
 from mesh.tasks.states import ENDED_TASKS, TaskStatus
-from mesh.tasks.views import NewTask, StepView, TaskRef, TaskView, step_views, task_views
+from mesh.tasks.views import NewTask, StepView, TaskRef, TaskView, new_task_view, step_views, task_views
 from mesh.tasks.wakeups import Wakeups
 
 
@@ -43,31 +46,16 @@ class Tasks:
         now = self._clock()
         owner = _owner(principal, new)
         self._check(new, now)
-        task_id = new_id("task")
         with self._database.begin() as work:
             network = require(work.connection, principal, network_id)
-            row = work.connection.execute(
-                insert(tasks)
-                .values(
-                    id=task_id,
-                    network_id=network_id,
-                    owner=owner,
-                    key_id=principal.key_id,
-                    status=TaskStatus.PENDING,
-                    task=new.task,
-                    context=dict(new.context),
-                    priority=new.priority,
-                    model_selection={**network.model_selection, **new.model_selection},
-                    budget_usd=new.budget_usd,
-                    deadline=new.deadline,
-                    run=0,
-                    iterations=0,
-                    last_sequence=0,
-                    created_at=now,
-                )
-                .returning(tasks)
-            ).one()
-            return self._begin(work, row, now) if new.auto_process else task_views(work.connection, [row])[0]
+            task = _insert(work.connection, new, network, principal.key_id, owner, now)
+            if not new.auto_process:
+                return new_task_view(task)
+            queues = graph.order_decision(work.connection, task, task.iterations, now=now)
+            started = Changes([types.Started(TaskStatus.PROCESSING, task.run)])
+            graph.publish(work, self._wakeups, task, started, now=now)
+            self._wakeups.permits(work, queues)
+            return new_task_view(task, steps_total=len(queues))
 
     def get(self, principal: Principal, network_id: str, task_id: str) -> TaskView:
         """One task; NotFoundError when it is not in that network, or not the principal's."""
@@ -114,13 +102,17 @@ class Tasks:
         """
         now = self._clock()
         with self._database.begin() as work:
+            network = require(work.connection, principal, network_id)
             _find(work, principal, task_id, network_id)
             task = _locked(work, task_id)
             if task.status in {TaskStatus.PROCESSING, TaskStatus.COMPLETED}:
                 return task_views(work.connection, [task])[0]
             if task.deadline is not None and task.deadline <= now:
                 raise ConflictError("The task's deadline has passed; submit a new task.")
-            return self._begin(work, task, now)
+            changes = graph.resume(work.connection, task, timeout_seconds=network.timeout_seconds, now=now)
+            graph.publish(work, self._wakeups, task, changes, now=now)
+            self._wakeups.permits(work, changes.queues)
+            return task_views(work.connection, [_locked(work, task_id)])[0]
 
     def cancel(self, principal: Principal, network_id: str, task_id: str) -> TaskView:
         """Stop a task: it says so at once, starts nothing more, and calls under way are stopped within seconds.
@@ -152,12 +144,6 @@ class Tasks:
         for task in work.connection.execute(query).all():
             self._cancel(work, task)
 
-    def _begin(self, work: UnitOfWork, task: Row[Any], now: datetime) -> TaskView:
-        changes = graph.begin_run(work.connection, task, now=now)
-        graph.publish(work, self._wakeups, task, changes, now=now)
-        self._wakeups.permits(work, changes.queues)
-        return task_views(work.connection, [_locked(work, task.id)])[0]
-
     def _cancel(self, work: UnitOfWork, task: Row[Any]) -> None:
         now = self._clock()
         changes = graph.end(work.connection, task, TaskStatus.CANCELLED, now=now)
@@ -179,6 +165,45 @@ def _owner(principal: Principal, new: NewTask) -> str:
     if principal.role is not Role.SERVICE:
         raise ForbiddenError("Only a service key may submit on behalf of a user.")
     return new.on_behalf_of
+
+
+# A task that is not held is started as it is stored: its first decision is ordered in the same transaction.
+_INSERT = text(
+    """
+    INSERT INTO tasks (
+        id, network_id, owner, key_id, status, task, context, priority, model_selection, budget_usd, deadline,
+        run, iterations, last_sequence, created_at, started_at, expires_at)
+    VALUES (
+        :id, :network_id, :owner, :key_id, :status, :task, CAST(:context AS jsonb), :priority,
+        CAST(:model_selection AS jsonb), :budget_usd, :deadline,
+        :run, :run, 0, :now, :started_at, :expires_at)
+    RETURNING *
+    """
+)
+
+
+def _insert(  # all that makes a task
+    connection: Connection, new: NewTask, network: Row[Any], key_id: str | None, owner: str, now: datetime
+) -> Row[Any]:
+    started = new.auto_process
+    values = {
+        "id": new_id("task"),
+        "network_id": network.id,
+        "owner": owner,
+        "key_id": key_id,
+        "status": TaskStatus.PROCESSING if started else TaskStatus.PENDING,
+        "task": new.task,
+        "context": json.dumps(dict(new.context)),
+        "priority": new.priority,
+        "model_selection": json.dumps({**network.model_selection, **new.model_selection}),
+        "budget_usd": new.budget_usd,
+        "deadline": new.deadline,
+        "run": 1 if started else 0,
+        "now": now,
+        "started_at": now if started else None,
+        "expires_at": graph.expiry(now, network.timeout_seconds, new.deadline) if started else None,
+    }
+    return connection.execute(_INSERT, values).one()
 
 
 def _find(work: UnitOfWork, principal: Principal, task_id: str, network_id: str | None = None) -> Row[Any]:

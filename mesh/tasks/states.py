@@ -58,6 +58,9 @@ STEP_MOVES: Mapping[StepState, frozenset[StepState]] = {
     StepState.SKIPPED: frozenset(),
 }
 
+# Within a run nothing that has ended moves.  Resuming a task blocks what came to nothing, to be tried again.
+REOPENED_STEPS = frozenset({StepState.FAILED, StepState.CANCELLED, StepState.SKIPPED})
+
 OPEN_STEPS = frozenset(state for state, moves in STEP_MOVES.items() if moves)
 ENDED_TASKS = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
 

@@ -123,6 +123,11 @@ def task_views(connection: Connection, rows: Sequence[Row[Any]]) -> list[TaskVie
     return [_task_view(row, progress.get(row.id, Progress()), bills.get(row.id, _Bill())) for row in rows]
 
 
+def new_task_view(row: Row[Any], *, steps_total: int = 0) -> TaskView:
+    """A task that was stored just now: nothing of it has been done, or charged, yet."""
+    return _task_view(row, Progress(steps_total), _Bill())
+
+
 def step_views(connection: Connection, task_id: str) -> list[StepView]:
     """The task's steps in the order of their making (ix_steps_task_id_iteration)."""
     rows = connection.execute(

@@ -2,17 +2,24 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from mesh.db.unit_of_work import UnitOfWork
 from mesh.dispatch.permits import Dispatcher
-from mesh.events.live import LivePublisher
 from mesh.events.log import StoredEvent
+
+
+class Publisher(Protocol):
+    """What announces stored events: `mesh.events.live.LivePublisher`."""
+
+    def publish(self, task_id: str, events: Sequence[StoredEvent]) -> None:
+        """Send `events`, the task's next ones in their order; never raises."""
 
 
 class Wakeups:
     """Sends once the transaction has committed; what is lost here is made up for by the sweep and by re-reading."""
 
-    def __init__(self, dispatcher: Dispatcher, live: LivePublisher) -> None:
+    def __init__(self, dispatcher: Dispatcher, live: Publisher) -> None:
         self._dispatcher = dispatcher
         self._live = live
 

@@ -154,7 +154,7 @@ def test_keys_are_listed_newest_first_by_user_and_page(keys: Keys) -> None:
 def test_what_a_key_cannot_be_is_refused(keys: Keys) -> None:
     for asked in ({"user_id": "a b"}, {"user_id": ""}, {"user_id": "a", "networks": ["network_x"]}):
         with pytest.raises(InvalidInputError):
-            keys.create(**asked)  # type: ignore[arg-type]
+            keys.create(**asked)
     assert keys.list(limit=1) == []
 
 

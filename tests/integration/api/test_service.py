@@ -77,7 +77,7 @@ def test_what_belongs_to_others_is_404_on_every_route(service: Service) -> None:
         "tasks.submit": {"task": "x"},
         "memory.add": {"content": "x"},
     }
-    settings = Settings(database_url=service.database_url, redis_url="redis://x", secrets=SECRETS)  # type: ignore[arg-type]
+    settings = Settings(database_url=service.database_url, redis_url="redis://x", secrets=SECRETS)
     before = service.rows()
     asked = 0
     for rule in create_app(build(settings, name="test")).url_map.iter_rules():

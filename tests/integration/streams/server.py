@@ -49,6 +49,7 @@ class Server(BaseApplication):
             "worker_class": "gevent",
             "worker_connections": 5_000,
             "graceful_timeout": 20,
+            "control_socket_disable": True,
             "post_worker_init": _ready,
         }.items():
             self.cfg.set(name, value)

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Flask
 from pydantic import SecretStr
+from werkzeug.test import TestResponse
 
 from api.app import create_app
 from mesh.config import Settings
@@ -205,3 +206,9 @@ class FakeMesh:
 
     def app(self) -> Flask:
         return create_app(self)  # type: ignore[arg-type]
+
+
+def wire(answer: TestResponse) -> dict[str, Any]:
+    """The object of JSON that was answered."""
+    assert isinstance(answer.json, dict)
+    return answer.json

@@ -13,7 +13,7 @@ from mesh.ids import new_id
 from mesh.security.policy import POLICY
 from mesh.security.principal import Principal, Role, Scope
 from mesh.security.token import new_key
-from tests.unit.api.fakes import AT, NETWORK_ID, SECRETS, TASK_ID, FakeMesh
+from tests.unit.api.fakes import AT, NETWORK_ID, SECRETS, TASK_ID, FakeMesh, wire
 
 EXAMPLES = {"network_id": NETWORK_ID, "task_id": TASK_ID, "agent_id": "agent_" + "3" * 26, "api_key": "key_" + "4" * 26}
 
@@ -42,7 +42,7 @@ def _ask(mesh: FakeMesh, method: str, path: str, **headers: str) -> TestResponse
 def test_without_a_key_that_holds_every_route_is_401(operation: str, method: str, path: str) -> None:
     for headers in ({}, {"X_API_Key": "wrong"}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic user-key"}):
         answer = _ask(FakeMesh(), method, path, **headers)
-        assert (answer.status_code, answer.json["code"]) == (401, "unauthenticated"), operation
+        assert (answer.status_code, wire(answer)["code"]) == (401, "unauthenticated"), operation
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
@@ -53,7 +53,7 @@ def test_without_the_scope_every_route_is_403_before_anything_is_looked_up(
     mesh = FakeMesh()
     mesh.keys.keys["poor"] = Principal("ann", Role.USER, frozenset(Scope) - POLICY[operation].scopes)
     answer = _ask(mesh, method, path, X_API_Key="poor")
-    assert (answer.status_code, answer.json["code"]) == (403, "forbidden")
+    assert (answer.status_code, wire(answer)["code"]) == (403, "forbidden")
     assert mesh.stored == 0
 
 
@@ -106,7 +106,7 @@ def test_local_mode_serves_this_machine_and_its_own_pages(host: str) -> None:
 def test_local_mode_refuses_rebound_names_and_foreign_pages(headers: dict[str, str]) -> None:
     for path in ("/api/mesh/networks", "/api/mesh/health"):
         answer = _ask(_local(), "GET", path, **headers)
-        assert (answer.status_code, answer.json["code"]) == (403, "forbidden")
+        assert (answer.status_code, wire(answer)["code"]) == (403, "forbidden")
 
 
 def test_a_whole_key_in_the_path_is_in_no_answer_and_no_log() -> None:
@@ -115,7 +115,7 @@ def test_a_whole_key_in_the_path_is_in_no_answer_and_no_log() -> None:
     key = new_key("ann", new_id("key"), AT)
     with capture_logs() as logged:
         unknown = _ask(mesh, "DELETE", f"/api/mesh/security/api-keys/{key}", X_API_Key="admin-key")
-        mesh.keys.revoke = lambda key: 1 / 0 * len(key)  # type: ignore[method-assign,assignment,return-value]
+        mesh.keys.revoke = lambda key: 1 / 0 * len(key)  # type: ignore[method-assign,assignment]
         broken = _ask(mesh, "DELETE", f"/api/mesh/security/api-keys/{key}", X_API_Key="admin-key")
     assert (unknown.status_code, broken.status_code) == (404, 500)
     for text in (unknown.text, broken.text, repr(logged)):
@@ -134,4 +134,4 @@ def test_only_administrators_see_the_parts_of_health() -> None:
     ):
         answer = _ask(FakeMesh(), "GET", "/api/mesh/health", **headers)
         assert answer.status_code == 200
-        assert ("components" in answer.json) is detailed
+        assert ("components" in wire(answer)) is detailed

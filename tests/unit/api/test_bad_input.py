@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from tests.unit.api.fakes import NETWORK_ID, FakeMesh
+from tests.unit.api.fakes import NETWORK_ID, FakeMesh, wire
 
 NETWORKS = "/api/mesh/networks"
 TASKS = f"{NETWORKS}/{NETWORK_ID}/tasks"
@@ -91,7 +91,7 @@ INVALID = [
 def test_what_does_not_fit_is_422_and_says_where(path: str, body: object, pointer: str) -> None:
     mesh = FakeMesh()
     answer = _post(mesh, path, body)
-    problem = answer.json
+    problem = wire(answer)
     assert (answer.status_code, answer.content_type) == (422, "application/problem+json")
     assert pointer in [error["pointer"] for error in problem["errors"]], problem
     assert problem["code"] == "validation_failed"
@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_refused_by_its_kind(
 ) -> None:
     mesh = FakeMesh()
     answer = _post(mesh, NETWORKS, body, content_type)
-    assert (answer.status_code, answer.json["code"]) == (status, code)
+    assert (answer.status_code, wire(answer)["code"]) == (status, code)
     assert answer.content_type == "application/problem+json"
     assert mesh.stored == 0
 
@@ -145,13 +145,13 @@ def test_what_cannot_be_read_is_refused_by_its_kind(
 def test_a_parameter_that_cannot_be_read_is_400(query: str) -> None:
     answer = FakeMesh().app().test_client().get(f"{NETWORKS}?{query}", headers=ADMIN_KEY)
     assert (answer.status_code, answer.content_type) == (400, "application/problem+json")
-    assert answer.json["code"] in {"malformed_request", "invalid_cursor"}
+    assert wire(answer)["code"] in {"malformed_request", "invalid_cursor"}
 
 
 @pytest.mark.parametrize("query", ["status=done", "from=yesterday", "to=2026-01-01", "from=2026-01-01T00:00:00"])
 def test_a_filter_that_cannot_be_read_is_400(query: str) -> None:
     answer = FakeMesh().app().test_client().get(f"{TASKS}?{query}", headers=ADMIN_KEY)
-    assert (answer.status_code, answer.json["code"]) == (400, "malformed_request")
+    assert (answer.status_code, wire(answer)["code"]) == (400, "malformed_request")
 
 
 def test_what_was_refused_is_not_repeated() -> None:
@@ -164,4 +164,4 @@ def test_what_was_refused_is_not_repeated() -> None:
 def test_a_body_with_thousands_of_faults_is_answered_shortly() -> None:
     answer = _post(FakeMesh(), NETWORKS, {"name": "x"} | {f"field{number}": 1 for number in range(5_000)})
     assert answer.status_code == 422
-    assert len(answer.json["errors"]) == 20
+    assert len(wire(answer)["errors"]) == 20

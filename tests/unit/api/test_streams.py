@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from api.resources.streams import NDJSON, SSE
-from api.stream_topics import STALLED_AT, Reader
-from api.streams import Hub
+from api.stream_topics import STALLED_AT, Batch, Reader, Topic
+from api.streams import READ_LIMIT, Hub
 from mesh.errors import UnavailableError
 from mesh.events.live import Live, LiveConnection, Standing
 from mesh.events.log import EventLog, StoredEvent
@@ -217,6 +217,58 @@ def test_the_last_event_arrives_although_its_message_was_lost() -> None:
     client = stage.read()
     until(lambda: stage.log.reads)
     stage.log.store("started", "complete")
+    join(client)
+    assert client.numbers == [1, 2]
+
+
+def test_a_gap_that_opened_while_a_reader_was_sending_is_read_again() -> None:
+    stage = Stage()
+    stage.log.store("started")
+    stream = stage.hub.stream(TASK, Reader(SSE, 0, key_id=None, connection=None))
+    next(stream)
+    assert b"id:1" in next(stream)
+    stage.log.store("plan", "complete")
+    stage.redis.publish(stage.log.rows[2])
+    until(stage.redis.inbox.empty)
+    assert b"".join(stream).count(b"id:") == 2
+
+
+def test_a_live_complete_that_is_not_the_last_event_ends_nothing() -> None:
+    stage = Stage()
+    client = stage.read()
+    until(lambda: stage.log.reads)
+    stage.log.store("started", "complete", "started")
+    stage.redis.publish(*stage.log.rows[:2])
+    until(lambda: client.numbers == [1, 2, 3])
+    assert not client.greenlet.dead
+    client.leave()
+
+
+def test_a_message_that_is_news_in_part_is_delivered_in_part() -> None:
+    topic, reader = Topic(TASK), Reader(SSE, 0, key_id=None, connection=None)
+    topic.readers.add(reader)
+    topic.settle(2)
+    assert topic.deliver([event(1), event(2), event(3)])
+    batch = reader.take()
+    assert isinstance(batch, Batch)
+    assert [one.sequence for one in batch.events] == [3]
+
+
+def test_a_long_task_is_replayed_in_several_reads() -> None:
+    stage = Stage()
+    stage.log.store(*["plan"] * (2 * READ_LIMIT + 7), "complete")
+    client = stage.read()
+    join(client)
+    assert client.numbers == list(range(1, 2 * READ_LIMIT + 9))
+    assert stage.log.reads == 3
+
+
+def test_what_was_missed_while_connecting_anew_is_read_once_the_subscription_stands() -> None:
+    stage = Stage(poll_seconds=60)
+    client = stage.read()
+    until(lambda: stage.log.reads)
+    stage.log.store("started", "complete")
+    stage.redis.inbox.put(None)
     join(client)
     assert client.numbers == [1, 2]
 

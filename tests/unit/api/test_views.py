@@ -11,7 +11,7 @@ from mesh.errors import ConflictError, UnavailableError
 from mesh.networks.views import AgentConfig, NewNetwork
 from mesh.tasks.states import TaskStatus
 from mesh.tasks.views import NewTask
-from tests.unit.api.fakes import NETWORK_ID, TASK_ID, FakeMesh
+from tests.unit.api.fakes import NETWORK_ID, TASK_ID, FakeMesh, wire
 
 NETWORK = f"/api/mesh/networks/{NETWORK_ID}"
 
@@ -24,7 +24,7 @@ def test_a_name_is_enough_for_a_network() -> None:
     mesh = FakeMesh()
     answer = _ask(mesh, "POST", "/api/mesh/networks", {"name": "Email Campaign Assistant"})
     assert answer.status_code == 201
-    assert answer.headers["Location"] == f"/api/mesh/networks/{answer.json['network_id']}"
+    assert answer.headers["Location"] == f"/api/mesh/networks/{wire(answer)['network_id']}"
     assert mesh.networks.stored == [NewNetwork("Email Campaign Assistant")]
 
 
@@ -50,8 +50,8 @@ def test_a_network_reaches_the_service_as_it_was_asked() -> None:
         ),
     )
     assert (new.model_selection, new.budget_usd) == ({"cost_sensitive": True}, Decimal("0.1"))
-    assert answer.json["budget_usd"] == 0.1
-    assert answer.json["created_at"] == "2026-11-22T09:30:00.125Z"
+    assert wire(answer)["budget_usd"] == 0.1
+    assert wire(answer)["created_at"] == "2026-11-22T09:30:00.125Z"
 
 
 def test_a_task_is_answered_202_with_its_address_and_exact_instants() -> None:
@@ -59,7 +59,7 @@ def test_a_task_is_answered_202_with_its_address_and_exact_instants() -> None:
     body = {"task": "Write", "deadline": "2026-12-01T01:00:00.25+01:00", "priority": 10, "auto_process": False}
     answer = _ask(mesh, "POST", f"{NETWORK}/tasks", body)
     assert (answer.status_code, answer.headers["Location"]) == (202, f"{NETWORK}/tasks/{TASK_ID}")
-    assert answer.json["deadline"] == "2026-12-01T00:00:00.250Z"
+    assert wire(answer)["deadline"] == "2026-12-01T00:00:00.250Z"
     assert '"cost_usd":0.000123' in answer.text
     deadline = datetime(2026, 12, 1, 0, 0, 0, 250_000, tzinfo=UTC)
     assert mesh.tasks.stored == [NewTask("Write", deadline=deadline, priority=10, auto_process=False)]
@@ -88,39 +88,41 @@ def test_task_filters_reach_the_service() -> None:
 @pytest.mark.parametrize("name", ["type", "memory_type"])
 def test_memory_takes_its_type_under_both_names(name: str) -> None:
     mesh = FakeMesh()
-    assert _ask(mesh, "POST", f"{NETWORK}/memory", {"content": "x", name: "decision"}).json["type"] == "decision"
+    assert wire(_ask(mesh, "POST", f"{NETWORK}/memory", {"content": "x", name: "decision"}))["type"] == "decision"
 
 
 def test_a_new_key_is_shown_this_once() -> None:
     answer = _ask(FakeMesh(), "POST", "/api/mesh/security/api-keys", {"user_id": "user123"}, "admin-key")
-    assert (answer.status_code, answer.json["api_key"]) == (201, "the-whole-key")
+    assert (answer.status_code, wire(answer)["api_key"]) == (201, "the-whole-key")
     assert answer.headers["Cache-Control"] == "no-store"
 
 
 def test_a_list_is_read_page_by_page_to_its_end() -> None:
     mesh = FakeMesh()
     seen: list[str] = []
-    cursor = ""
-    for _ in range(3):
-        page = _ask(mesh, "GET", f"/api/mesh/networks?{cursor}").json
+    query: str | None = ""
+    pages = 0
+    while query is not None:
+        page = wire(_ask(mesh, "GET", f"/api/mesh/networks{query}"))
         seen += [item["name"] for item in page["items"]]
-        cursor = f"cursor={page['next_cursor']}"
-    assert page["next_cursor"] is None
+        query = page["next_cursor"] and f"?cursor={page['next_cursor']}"
+        pages += 1
+    assert pages == 3
     assert seen == [f"n{number}" for number in range(120, 0, -1)]
 
 
 def test_a_cursor_goes_on_with_its_own_list_only() -> None:
     mesh = FakeMesh()
-    cursor = _ask(mesh, "GET", "/api/mesh/networks").json["next_cursor"]
+    cursor = wire(_ask(mesh, "GET", "/api/mesh/networks"))["next_cursor"]
     assert _ask(mesh, "GET", f"/api/mesh/networks?cursor={cursor}&limit=7").status_code == 200
     for path, key in ((f"{NETWORK}/agents", "user-key"), ("/api/mesh/networks", "admin-key")):
         answer = _ask(mesh, "GET", f"{path}?cursor={cursor}", key=key)
-        assert (answer.status_code, answer.json["code"]) == (400, "invalid_cursor")
+        assert (answer.status_code, wire(answer)["code"]) == (400, "invalid_cursor")
 
 
 def test_a_ranked_search_is_one_page() -> None:
-    newest = _ask(FakeMesh(), "GET", f"{NETWORK}/memory?limit=2").json
-    ranked = _ask(FakeMesh(), "GET", f"{NETWORK}/memory?limit=2&query=x").json
+    newest = wire(_ask(FakeMesh(), "GET", f"{NETWORK}/memory?limit=2"))
+    ranked = wire(_ask(FakeMesh(), "GET", f"{NETWORK}/memory?limit=2&query=x"))
     assert (len(newest["items"]), len(ranked["items"])) == (2, 2)
     assert newest["next_cursor"] is not None
     assert ranked["next_cursor"] is None
@@ -131,7 +133,7 @@ def test_a_sane_request_id_is_kept_and_any_other_replaced(given: str, kept: bool
     headers = {"X-Request-ID": given, "X-API-Key": "user-key"}
     answer = FakeMesh().app().test_client().get(NETWORK, headers=headers)
     assert (answer.headers["X-Request-ID"] == given) is kept
-    assert answer.json["request_id"] == answer.headers["X-Request-ID"]
+    assert wire(answer)["request_id"] == answer.headers["X-Request-ID"]
 
 
 @pytest.mark.parametrize("path", ["/api/mesh/health", "/api/mesh/nothing", "/", "/api/mesh/networks"])
@@ -147,7 +149,7 @@ def test_flasks_own_refusals_are_problems_too() -> None:
     client = FakeMesh().app().test_client()
     unknown, method = client.get("/api/mesh/nothing"), client.put("/api/mesh/networks")
     slashes = client.get("/api//mesh/networks")
-    assert [(one.status_code, one.json["code"]) for one in (unknown, method, slashes)] == [
+    assert [(one.status_code, wire(one)["code"]) for one in (unknown, method, slashes)] == [
         (404, "not_found"),
         (405, "method_not_allowed"),
         (404, "not_found"),
@@ -163,7 +165,7 @@ def test_errors_of_services_have_their_status(error: Exception, status: int, cod
     mesh = FakeMesh()
     mesh.keys.keys = _Raising(error)
     answer = _ask(mesh, "GET", "/api/mesh/networks")
-    assert (answer.status_code, answer.json["code"]) == (status, code)
+    assert (answer.status_code, wire(answer)["code"]) == (status, code)
     assert ("Retry-After" in answer.headers) is (status == 503)
 
 
@@ -182,5 +184,5 @@ def test_health_is_503_only_when_no_work_is_accepted(status: str, code: int) -> 
     mesh.health.status = status
     for path in ("/api/mesh/health", "/api/mesh/health/ready"):
         answer = _ask(mesh, "GET", path)
-        assert (answer.status_code, answer.json) == (code, {"status": status})
+        assert (answer.status_code, wire(answer)) == (code, {"status": status})
     assert _ask(mesh, "GET", "/api/mesh/health/live").status_code == 200

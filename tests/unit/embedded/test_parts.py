@@ -24,14 +24,6 @@ def test_a_child_does_not_see_settings_that_its_parent_was_not_given(monkeypatch
     assert given["TZ"] == "UTC"
 
 
-def test_rates_are_unlimited_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MESH_RATE_READ", "MESH_RATE_WRITE", "MESH_RATE_GENERATE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MESH_RATE_READ", "7/7")
-    given = environment(Settings())
-    assert (given["MESH_RATE_READ"], given["MESH_RATE_WRITE"], given["MESH_RATE_GENERATE"]) == ("7/7", "off", "off")
-
-
 def test_the_sandbox_stands_in_for_all_four_providers() -> None:
     settings = with_sandbox(Settings(), 9000, BASES.items())
     assert settings.sandbox

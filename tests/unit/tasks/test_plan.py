@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.agents.schemas import InvalidReplyError, Subtask
+from mesh.agents.schemas import Subtask
+from mesh.errors import InvalidReplyError
 from mesh.tasks.plan import Advance, PlannedStep, RoundStep, advance, plan
 from mesh.tasks.states import OPEN_STEPS, STEP_MOVES, StepState
 
