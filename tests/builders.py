@@ -77,7 +77,7 @@ _BULK = text(
                        depends_on, state, priority, turn, attempt, failures, losses, created_at)
     SELECT format('step_%s_%s', CAST(:prefix AS text), lpad(n::text, 8, '0')), :task_id,
            :prefix || (n % :owners), :queue, 'agent', 1, n::text, 'a', 'content', 'content', '', '{}',
-           'ready', 1 + (n * 7) % 10, 2 * (n / :owners), 0, 0, 0, :now
+           'ready', 1 + (n * 7) % :priorities, 2 * (n / :owners), 0, 0, 0, :now
     FROM generate_series(0, :count - 1) n
     """
 )
@@ -90,10 +90,12 @@ def add_ready_steps(
     *,
     prefix: str = "owner",
     owners: int = 1,
+    priorities: int = 10,
     queue: str = "agent.content",
 ) -> None:
-    """`count` ready steps of mixed priorities, as if `owners` owners (`prefix` and a number) queued them in turn."""
-    values = {"task_id": task_id, "count": count, "prefix": prefix, "owners": owners, "queue": queue, "now": NOW}
+    """`count` ready steps of mixed `priorities`, as if so many `owners` (`prefix` and a number) queued them in turn."""
+    values: dict[str, Any] = {"task_id": task_id, "count": count, "prefix": prefix, "owners": owners}
+    values |= {"priorities": priorities, "queue": queue, "now": NOW}
     connection.execute(_BULK, values)
 
 

@@ -68,23 +68,23 @@ def _process_table() -> dict[int, tuple[int, str]]:
     return {int(pid): (int(parent), args) for pid, parent, args in (row.split(None, 2) for row in rows.splitlines())}
 
 
-def clean_environment(**variables: str) -> dict[str, str]:
-    """This process's environment without the service's settings, and `variables`."""
+def clean_environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without the service's settings, and with `variables`."""
     settings = ("MESH_", "ANTHROPIC_", "OPENAI_", "GEMINI_", "GROQ_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(settings)} | variables
+    return {name: value for name, value in os.environ.items() if not name.startswith(settings)} | dict(variables or {})
 
 
 @contextmanager
-def process(*arguments: str, log: Path, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
+def part(*arguments: str, log: Path, variables: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     """One part by itself, `mesh <arguments>`, its output appended to `log`; killed at the end if it still runs."""
     command = [sys.executable, "-m", "mesh", *arguments]
     with log.open("ab") as output:
-        part = subprocess.Popen(command, stdout=output, stderr=output, env=clean_environment(**variables))
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=clean_environment(variables))
     try:
-        yield part
+        yield process
     finally:
-        part.kill()
-        part.wait()
+        process.kill()
+        process.wait()
 
 
 @dataclass(frozen=True)
@@ -245,14 +245,14 @@ class Up:
 
 
 @contextmanager
-def mesh_up(home: Path, *, concurrency: int = 4, **variables: str) -> Iterator[Up]:
+def mesh_up(home: Path, variables: Mapping[str, str] | None = None, *, concurrency: int = 4) -> Iterator[Up]:
     """Start `mesh up` with nothing configured but `variables`, and kill it at the end, which must leave nothing."""
     port = free_port()
     options = ["--home", str(home), "--port", str(port), "--concurrency", str(concurrency)]
     command = [sys.executable, "-m", "mesh", "up", *options]
     with (
         Client(f"http://127.0.0.1:{port}") as client,
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment(**variables)) as started,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment(variables)) as started,
     ):
         up = Up(started, client, home)
         try:

@@ -6,6 +6,7 @@ from celery import Celery
 from kombu import Queue
 
 from mesh.config import Settings
+from mesh.dispatch.permits import TRANSPORT_OPTIONS
 
 # Above every blocking read of kombu's (redis-py's own 5 s would break them); a dead peer is noticed by TCP.
 SOCKET_SECONDS = 30
@@ -34,6 +35,7 @@ def create(settings: Settings, queues: Sequence[str]) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={
+            **TRANSPORT_OPTIONS,
             "socket_timeout": SOCKET_SECONDS,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 STANDBY_SECONDS = 2.0
 # Celery's beat sleeps until its next job is due, and notices only then that it is to stop (measured: up to 30 s).
-TICK_SECONDS = 1.0
+TICK_SECONDS = 1
 
 
 def main() -> None:

@@ -63,7 +63,10 @@ class Heart:
 
     def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while not self._stopping.wait(seconds):
-            work()
+            try:
+                work()
+            except Exception:  # a thread that ended would leave a process at work without a lease, or without a sweep
+                log.exception("heartbeat_failed", thread=threading.current_thread().name)
 
     def _beat(self) -> None:
         running: Sequence[tuple[str, int]] = self._in_flight.present() if self._in_flight else []

@@ -6,7 +6,9 @@ cli.up.running_system starts everything -> here -> cli.run watches one task and 
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -14,10 +16,11 @@ from rich.console import Console
 
 from mesh.cli.client import Client
 from mesh.cli.run import INTERRUPTED, report, say, summary, watch
-from mesh.cli.up import System, running_system
-from mesh.config import PROVIDERS, load
+from mesh.cli.up import System, mesh_command, running_system
+from mesh.config import load
 from mesh.embedded.home import private_folder
 from mesh.errors import MeshError
+from mesh.models.providers import configured
 
 if TYPE_CHECKING:
     from mesh.config import Settings
@@ -30,7 +33,7 @@ CONTEXT = {
     "key_features": ["AI code completion", "Automated testing", "Performance optimization"],
 }
 # The sandbox answers at once; so one can see who works when.
-_PACE = {"latency_seconds": 0.6, "jitter_seconds": 0.9}
+_PACE = {"latency_seconds": 0.4, "jitter_seconds": 0.6}
 _SLOTS = 8
 
 
@@ -47,7 +50,9 @@ def demo() -> None:
     began = time.monotonic()
     try:
         settings = _settings()
-        with running_system(settings, port=0, concurrency=_SLOTS) as system:
+        with ExitStack() as stack:
+            with console.status("Postgres, Valkey, API, workers, beat"):
+                system = stack.enter_context(running_system(settings, port=0, concurrency=_SLOTS))
             say(console, f"Ready at {system.base_url} after {time.monotonic() - began:.1f} s. {_models(system)}")
             _show(system, console)
         say(console, _next(settings.home))
@@ -83,25 +88,30 @@ def _show(system: System, console: Console) -> None:
 def _models(system: System) -> str:
     """Who will answer; our own sandbox is slowed down to a pace that can be followed."""
     settings = system.settings
-    if "sandbox" not in system.supervisor.names:
-        names = [name for name in PROVIDERS if getattr(settings, f"{name}_api_key") or name == "openai"]
-        return f"Models of {', '.join(names)}: this costs a few cents."
+    if not settings.sandbox:
+        return f"Models of {', '.join(configured(settings))}: this costs a few cents."
+    if "sandbox" in system.supervisor.names:
+        _slow_down(settings)
+    return "The sandbox answers, with canned text: no provider's key is set."
+
+
+def _slow_down(settings: "Settings") -> None:
     import httpx
 
     from mesh.sandbox.formats import BASES
 
     root = (settings.openai_api_base or "").removesuffix(BASES["openai"])
     httpx.put(f"{root}/sandbox/latency", json=_PACE, timeout=5, trust_env=False).raise_for_status()
-    return "No provider's key is set: the sandbox answers, with canned text."
 
 
 def _next(home: Path) -> str:
-    program = Path(sys.argv[0])
-    mesh = str(program) if program.name == "mesh" else "python -m mesh"
-    return (
-        "\nAll parts have stopped. Next:\n"
-        "  make run                            everything until Ctrl-C, at http://127.0.0.1:8080\n"
-        f'  {mesh} run "Plan a newsletter"   a task of yours, in a second terminal\n'
-        "  ANTHROPIC_API_KEY=... make demo     the same with a real model (or OPENAI_, GEMINI_, GROQ_API_KEY)\n"
-        f"  {mesh} up --home {home}   look at this campaign again, through the API"
-    )
+    mesh = mesh_command()
+    commands = {
+        "make run": "everything until Ctrl-C, at http://127.0.0.1:8080",
+        f'{mesh} run "Plan a newsletter"': "a task of yours, in a second terminal",
+        "ANTHROPIC_API_KEY=... make demo": "the same with a real model (or OPENAI_, GEMINI_, GROQ_)",
+        f"{mesh} up --home {quote(str(home))}": "this campaign again, through the API",
+    }
+    width = max(len(command) for command in commands)
+    lines = [f"  {command:{width}}  {purpose}" for command, purpose in commands.items()]
+    return "\n".join(["", "All parts have stopped. Next:", *lines])

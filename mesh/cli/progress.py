@@ -179,6 +179,8 @@ class Progress:
         table.add_column(justify="right", no_wrap=True)
         for step in shown:
             table.add_row(*self._row(step))
+        if not steps and not self._ended:
+            table.add_row(self._spinner, "waiting for the first agent")
         done = sum(step.state is State.DONE for step in steps)
         spent = [f"{self._elapsed():.1f} s", f"{done} of {len(steps)} steps", dollars(self._board.cost_usd)]
         footer = Text("  ".join([" ", *spent, f"memories: {self._board.memories}"]), style="dim")

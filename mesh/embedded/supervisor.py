@@ -138,8 +138,10 @@ class Supervisor:
         """
         self.wait_until(lambda: all(child.ready for child in self._children.values()), timeout_seconds=timeout_seconds)
 
-    def wait_until(self, condition: Callable[[], bool], *, timeout_seconds: float) -> None:
-        """Return when `condition` holds, which is asked every 20 ms.
+    def wait_until(
+        self, condition: Callable[[], bool], *, timeout_seconds: float, every_seconds: float = TICK_SECONDS
+    ) -> None:
+        """Return when `condition` holds.
 
         Raises:
             UnavailableError: as `wait_ready`.
@@ -154,7 +156,7 @@ class Supervisor:
             if time.monotonic() > deadline:
                 late = "\n".join(child.last_words() for child in children if not child.ready)
                 raise UnavailableError(f"Not ready after {timeout_seconds:g} s. {late}".rstrip())
-            self._ended.wait(TICK_SECONDS)
+            self._ended.wait(every_seconds)
 
     def wait(self) -> None:
         """Sleep until a signal handler raises an exception, or until supervising itself fails, and raise that."""

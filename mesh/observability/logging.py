@@ -29,7 +29,8 @@ def configure(level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for noisy in ("httpx", "LiteLLM", "amqp", "kombu"):
+    # What these say of every call and job, our own events say with more sense.
+    for noisy in ("httpx", "LiteLLM", "amqp", "kombu", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.configure(
         processors=[

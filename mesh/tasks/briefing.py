@@ -33,15 +33,18 @@ class AgentRemovedError(Exception):
     """The agent that the step was for has left the network."""
 
 
-# Primary keys, all three.
+# Primary keys, and uq_agents_network_id_name.  A decision is any coordinator's when the one it was for has left.
 _TASK = text(
     """
     SELECT tasks.status, tasks.network_id, tasks.key_id, tasks.task, tasks.context, tasks.model_selection,
         tasks.started_at, tasks.expires_at, networks.shared_context, networks.max_iterations,
         agents.id AS agent_id, agents.name, agents.type, agents.model, agents.description, agents.instructions,
         agents.parameters, agents.capabilities
-    FROM tasks JOIN networks ON networks.id = tasks.network_id LEFT JOIN agents ON agents.id = :agent_id
+    FROM tasks JOIN networks ON networks.id = tasks.network_id
+    LEFT JOIN agents ON agents.network_id = tasks.network_id
+        AND (agents.id = :agent_id OR (:decision AND agents.type = 'coordinator'))
     WHERE tasks.id = :task_id
+    ORDER BY agents.id = :agent_id DESC, agents.id LIMIT 1
     """
 )
 
@@ -73,7 +76,8 @@ def prepare(connection: Connection, claim: Claim, *, now: datetime) -> Briefing:
         StepLostError: the task has ended meanwhile.
         AgentRemovedError: nobody is left to do it.
     """
-    task = connection.execute(_TASK, {"task_id": claim.task_id, "agent_id": claim.agent_id}).first()
+    values = {"task_id": claim.task_id, "agent_id": claim.agent_id, "decision": claim.kind == StepKind.DECISION}
+    task = connection.execute(_TASK, values).first()
     if task is None or task.status != TaskStatus.PROCESSING:
         raise StepLostError("The task has ended.")
     if task.agent_id is None:

@@ -68,6 +68,8 @@ class Claim:
 
 
 # `turn` scans ix_steps_turn from its front, `best` ix_steps_owner_best; both stop at the first row nobody else holds.
+# `more` scans ix_steps_turn from the turn that was taken, past the dead rows before it; without an order, or as EXISTS,
+# the planner reads the table from its start instead, which is long when its statistics are behind.
 # The commit need not wait for the disk: the ledger row that precedes any call does, and it comes later in the log.
 _CLAIM = text(
     """
@@ -91,17 +93,31 @@ _CLAIM = text(
     WHERE id = (SELECT id FROM best)
     RETURNING id, task_id, owner, queue, kind, iteration, key, agent_id, agent_name, agent_type, description,
         depends_on, attempt, failures,
-        (SELECT count(*) FROM (SELECT 1 FROM steps WHERE queue = :queue AND state = 'ready' AND turn IS NOT NULL
-                               LIMIT 2) ready) > 1 AS more,
+        (SELECT true FROM steps other
+         WHERE queue = :queue AND state = 'ready' AND turn >= (SELECT turn FROM turn) AND id <> (SELECT id FROM best)
+         ORDER BY turn LIMIT 1) IS NOT NULL AS more,
         set_config('synchronous_commit', 'off', true)
     """
 )
 
 
+# A claim that overtakes holds two rows until it commits, and leaves one of them: whoever took that one for gone would
+# waste its permit, and the step wait for the sweep.
+_MOST_TRIES = 3
+_ANY_READY = text(
+    "SELECT true FROM steps WHERE queue = :queue AND state = 'ready' AND turn IS NOT NULL ORDER BY turn LIMIT 1"
+)
+
+
 def claim(connection: Connection, *, queue: str, worker_id: str, now: datetime) -> Claim | None:
     """Take the next step of `queue` for `worker_id`, or None when there is nothing to do."""
-    row = connection.execute(_CLAIM, {"queue": queue, "worker_id": worker_id, "now": now}).first()
-    return Claim(*row[:-1]) if row else None
+    for _ in range(_MOST_TRIES):
+        row = connection.execute(_CLAIM, {"queue": queue, "worker_id": worker_id, "now": now}).first()
+        if row is not None:
+            return Claim(*row[:-1])
+        if connection.execute(_ANY_READY, {"queue": queue}).first() is None:
+            return None
+    return None
 
 
 # Each ready one gets a turn as it is stored; several of one owner in one queue get one after the other.

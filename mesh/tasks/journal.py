@@ -58,7 +58,8 @@ class StepJournal:
                 unpriced=not call.model.priced,
                 sandbox=self._sandbox,
             )
-            ledger.open_call(work.connection, self._spender, opening, now=now)
+            if not ledger.open_call(work.connection, self._spender, opening, now=now):
+                return  # the commit that broke off had taken place
             network_id = self._spender.network_id or ""
             events = self._events(call, after, previous)
             stored = log.append(work.connection, self._claim.task_id, network_id, events, at=now)

@@ -49,12 +49,12 @@ _RENEW = text(
 class Renewal:
     """What a process learns with its lease.
 
-    `lost`: (step, attempt) that it runs and that are not its own any more.  `orphans`: steps that count as its own and
+    `lost`: (step, attempt) that it runs and that are not its own any more.  `orphans`: those that count as its own and
     that it does not run, because the answer to their claim was lost.
     """
 
     lost: list[tuple[str, int]]
-    orphans: list[str]
+    orphans: list[tuple[str, int]]
 
 
 # A claim's answer is in hand long before this.
@@ -63,7 +63,7 @@ _ORPHANED_AFTER = timedelta(seconds=5)
 # ix_steps_running
 _ORPHANS = text(
     """
-    SELECT id FROM steps
+    SELECT id, attempt FROM steps
     WHERE worker_id = :id AND state = 'running' AND started_at < now() - CAST(:after AS interval)
       AND NOT id = ANY(CAST(:steps AS text[]))
     """
@@ -94,8 +94,8 @@ class Leases:
             lost = work.connection.execute(_RENEW, values).all()
             orphans = work.connection.execute(
                 _ORPHANS, {"id": holder.worker_id, "steps": values["steps"], "after": _ORPHANED_AFTER}
-            )
-            return Renewal([(row.step_id, row.attempt) for row in lost], list(orphans.scalars()))
+            ).all()
+        return Renewal([(row.step_id, row.attempt) for row in lost], [(row.id, row.attempt) for row in orphans])
 
     def release(self, holder: Holder) -> None:
         """Give the lease up at a clean end: what still runs is anybody's at once."""

@@ -76,40 +76,35 @@ class Sweep:
                 log.exception("sweep_part_failed", part=part.__name__.strip("_"))
 
     def _reclaim(self) -> None:
-        """Steps of dead workers go back to ready; a worker is dead when its lease is over.
+        """Steps of dead workers go back to ready, and their calls are closed; a worker is dead when its lease is over.
 
         After a restart of the database itself nobody could renew, so every lease gets a fresh period from then.
         """
         with self._database.begin() as work:
-            lost = self._lost_steps(work.connection)
+            if work.connection.execute(_JUST_STARTED, {"lease": self._lease}).scalar_one():
+                return
+            lost = [(row.id, row.attempt) for row in work.connection.execute(_LOST, {"limit": _BATCH})]
         self.give_back(lost)
         with self._database.begin() as work:
+            for call_id in work.connection.execute(_ABANDONED, {"limit": _BATCH}).scalars().all():
+                ledger.close_unknown(work.connection, call_id=call_id, now=self._clock(), error_code="worker_lost")
             work.connection.execute(delete(workers).where(workers.c.lease_until < func.now() - WORKER_ROWS_KEPT))
 
-    def give_back(self, step_ids: Sequence[str]) -> None:
-        """Let others run steps that nobody runs, though they count as running."""
-        for step_id in step_ids:
+    def give_back(self, lost: Sequence[tuple[str, int]]) -> None:
+        """Let others run steps whose attempt nobody is at, though it counts as running: (step, attempt)."""
+        for step_id, attempt in lost:
             with self._database.begin() as work:
                 task_id = work.connection.execute(select(steps.c.task_id).where(steps.c.id == step_id)).scalar()
             if task_id is not None:
-                log.warning("step_reclaimed", step_id=step_id, task_id=task_id)
-                self._with_task(task_id, partial(self._reclaim_step, step_id))
+                log.warning("step_reclaimed", step_id=step_id, task_id=task_id, attempt=attempt)
+                self._with_task(task_id, partial(self._reclaim_step, step_id, attempt))
 
-    def _lost_steps(self, connection: Connection) -> list[str]:
-        """Running steps without a live worker, by the database's clock (ix_steps_running)."""
-        just_started = connection.execute(select(func.pg_postmaster_start_time() + self._lease > func.now()))
-        if just_started.scalar_one():
-            return []
-        alive = exists().where(workers.c.id == steps.c.worker_id, workers.c.lease_until > func.now())
-        query = select(steps.c.id).where(steps.c.state == StepState.RUNNING, ~alive).limit(_BATCH)
-        return list(connection.execute(query).scalars())
-
-    def _reclaim_step(self, step_id: str, work: UnitOfWork, task: Row[Any]) -> Changes:
+    def _reclaim_step(self, step_id: str, attempt: int, work: UnitOfWork, task: Row[Any]) -> Changes:
         """Give a lost step back; what its calls used is unknown, so they are charged their reservation."""
         now = self._clock()
         step = work.connection.execute(
             update(steps)
-            .where(steps.c.id == step_id, steps.c.state == StepState.RUNNING)
+            .where(steps.c.id == step_id, steps.c.attempt == attempt, steps.c.state == StepState.RUNNING)
             .values(losses=steps.c.losses + 1)
             .returning(steps)
         ).first()
@@ -203,6 +198,29 @@ class Sweep:
                 self._dispatcher.send(queue, count - waiting, refill=True)
 
 
+_JUST_STARTED = text("SELECT pg_postmaster_start_time() + CAST(:lease AS interval) > now()")
+
+# By the database's clock (ix_steps_running).
+_LOST = text(
+    """
+    SELECT id, attempt FROM steps
+    WHERE state = 'running'
+      AND NOT EXISTS (SELECT FROM workers WHERE workers.id = steps.worker_id AND lease_until > now())
+    LIMIT :limit
+    """
+)
+
+# Calls whose step ended, or went on, without their worker: it died, and cannot close them (ix_model_calls_reserved).
+_ABANDONED = text(
+    """
+    SELECT id FROM model_calls
+    WHERE state = 'reserved' AND step_id IS NOT NULL
+      AND NOT EXISTS (SELECT FROM steps JOIN workers ON workers.id = steps.worker_id AND lease_until > now()
+                      WHERE steps.id = model_calls.step_id AND steps.attempt = model_calls.attempt)
+    LIMIT :limit
+    """
+)
+
 # A queue's free slots are those of the live workers that serve it, less what these have in hand.
 _WANTED = text(
     f"""
@@ -215,7 +233,7 @@ _WANTED = text(
     )
     SELECT hop.queue,
            (SELECT count(*) FROM (SELECT 1 FROM steps WHERE queue = hop.queue AND state = 'ready' AND turn IS NOT NULL
-                                  LIMIT serving.slots) ready)
+                                  ORDER BY turn LIMIT serving.slots) ready)
     FROM hop JOIN serving ON serving.queue = hop.queue
     """  # noqa: S608  # built from constants only
 )

@@ -2,11 +2,12 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.chaos import faults, moments
 from tests.chaos.evidence import (
     Evidence,
     assert_events_are_whole,
@@ -16,7 +17,7 @@ from tests.chaos.evidence import (
     collect,
     open_calls,
 )
-from tests.chaos.faults import FAULTS, Stage
+from tests.chaos.faults import Stage
 from tests.sandbox import start_sandbox
 from tests.system import eventually, mesh_up
 
@@ -25,6 +26,25 @@ RECOVERY_SECONDS = 25.0
 # A call takes 0.8 to 1.4 s, a task three of them in a row: there is always something under way to be cut off.
 LATENCY_SECONDS = 0.8
 JITTER_SECONDS = 0.6
+
+FAULTS: Mapping[str, Callable[[Stage], None]] = {
+    fault.__name__: fault
+    for fault in (
+        faults.worker,
+        faults.api,
+        faults.one_api_process,
+        faults.beat,
+        faults.control,
+        faults.valkey,
+        faults.flush,
+        faults.postmaster,
+        faults.backend,
+        moments.api_between_commit_and_publish,
+        moments.worker_between_claim_and_call,
+        moments.worker_between_reply_and_commit,
+        moments.worker_between_commit_and_publish,
+    )
+}
 
 
 @dataclass
@@ -75,7 +95,7 @@ class Campaign:
         """Strike once, and note what was under way."""
         FAULTS[name](self.stage)
         struck_at = time.time()
-        if name == "worker":
+        if name.startswith("worker"):
             self.cut |= open_calls(self.stage.up)
         rows = self.stage.up.rows("SELECT id FROM tasks WHERE status = 'processing'")
         self.struck.append(Struck(name, struck_at, frozenset(row.id for row in rows)))
@@ -92,6 +112,7 @@ class Campaign:
 
     def finish(self, *, seconds: float = 2 * RECOVERY_SECONDS) -> list[Recovery]:
         """Wait until all tasks have ended, check everything that must hold, and answer how long each fault took."""
+        self.wave(1)
         query = "SELECT 1 FROM tasks WHERE status IN ('pending', 'processing') LIMIT 1"
         eventually(lambda: not self.stage.up.rows(query), seconds)
         evidence = collect(self.stage.up, self.stage.sandbox)
@@ -110,7 +131,7 @@ def campaign(home: Path) -> Iterator[Campaign]:
     """A system of its own to strike at; the sandbox stands outside of it, so that its log survives."""
     with (
         start_sandbox(latency=LATENCY_SECONDS, jitter=JITTER_SECONDS) as sandbox,
-        mesh_up(home, concurrency=16, **sandbox.env) as up,
+        mesh_up(home, sandbox.env, concurrency=16) as up,
     ):
         yield Campaign(Stage(up, sandbox, up.client.network()))
 

@@ -1,13 +1,9 @@
-"""The ways to hurt a running system, each at a moment that matters."""
+"""The ways to hurt a running system, whatever it is doing; `moments` are those that wait for something."""
 
 import os
 import signal
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from threading import Thread
 
-import httpx
 from redis import Redis
 
 from tests.sandbox import Sandbox
@@ -32,33 +28,6 @@ def worker(stage: Stage) -> None:
 def api(stage: Stage) -> None:
     """Every process of the API."""
     stage.up.kill("api", whole=True)
-
-
-def api_between_commit_and_publish(stage: Stage) -> None:
-    """The API after a task is stored and before anybody was told: Valkey hangs, so that publishing does.
-
-    Valkey is killed as well, since what it was sent while it hung may stand in its socket.
-    """
-    up = stage.up
-    valkey = up.pid("valkey")
-    assert valkey, "Valkey does not run"
-    # Connections that the hanging Valkey cannot accept are accepted for it by the system: publishing waits for replies.
-    os.kill(valkey, signal.SIGSTOP)
-    name = f"Stored and not told at {time.time()}"
-    Thread(target=_submit_in_vain, args=(stage, name), daemon=True).start()
-    query = "SELECT 1 FROM tasks WHERE task = :name"
-    eventually(lambda: up.rows(query, name=name), 2.0, every=0.01)
-    up.kill("api", whole=True)
-    os.kill(valkey, signal.SIGKILL)
-
-
-def _submit_in_vain(stage: Stage, name: str) -> None:
-    try:
-        url = f"{stage.up.url}/api/mesh/networks/{stage.network_id}/tasks"
-        answer = httpx.post(url, json={"task": name}, timeout=10, trust_env=False)
-    except httpx.TransportError:
-        return
-    raise AssertionError(f"The API was to die before it answered, and it answered {answer.status_code}.")
 
 
 def one_api_process(stage: Stage) -> None:
@@ -99,20 +68,3 @@ def backend(stage: Stage) -> None:
     pids = stage.up.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'mesh-worker' LIMIT 1")
     assert pids, "the worker has no session"
     os.kill(pids[0].pid, signal.SIGKILL)
-
-
-FAULTS: Mapping[str, Callable[[Stage], None]] = {
-    fault.__name__: fault
-    for fault in (
-        worker,
-        api,
-        api_between_commit_and_publish,
-        one_api_process,
-        beat,
-        control,
-        valkey,
-        flush,
-        postmaster,
-        backend,
-    )
-}

@@ -1,135 +1,96 @@
 """`mesh up` from outside: one command starts everything, and nothing is left of it."""
 
-import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from mesh.embedded.process import free_port
+from tests.chaos.evidence import assert_no_success_was_repeated, assert_the_books_are_right, collect
+from tests.sandbox import start_sandbox
+from tests.system import Part, Up, eventually, mesh_up, processes, running
 
-pytestmark = pytest.mark.timeout(300)
-
-
-@dataclass
-class Up:
-    """A running `mesh up` and what it printed."""
-
-    process: subprocess.Popen[str]
-    url: str
-    printed: str
-    home: Path
-
-    def health(self) -> object:
-        try:
-            return httpx.get(f"{self.url}/api/mesh/health", timeout=2, trust_env=False).json()["status"]
-        except httpx.HTTPError:
-            return None
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("e2e-up")]
 
 
-@contextmanager
-def mesh_up(home: Path, **variables: str) -> Iterator[Up]:
-    """Start it with nothing configured but `variables`; when the test is over, none of it may be left."""
-    settings = ("MESH_", "ANTHROPIC_", "OPENAI_", "GEMINI_", "GROQ_")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(settings)} | variables
-    port = free_port()
-    command = [sys.executable, "-m", "mesh", "up", "--home", str(home), "--port", str(port), "--concurrency", "4"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
-        try:
-            assert process.stdout is not None
-            printed = ""
-            while "Ctrl-C" not in printed:
-                line = process.stdout.readline()
-                assert line, f"ended early: {printed}"
-                printed += line
-            yield Up(process, f"http://127.0.0.1:{port}", printed, home)
-        finally:
-            process.kill()
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One for all tests that leave it healthy."""
+    with mesh_up(tmp_path_factory.mktemp("system") / "home") as up:
+        yield up
 
 
-def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.1)
+def test_what_it_prints_works_as_pasted(system: Up) -> None:
+    assert system.health() == "healthy"
+    curl = next(line.strip() for line in system.printed.splitlines() if line.strip().startswith("curl "))
+    answer = subprocess.run([*shlex.split(curl), "--silent"], capture_output=True, text=True, check=True).stdout
+    assert '"network_id"' in answer
+    key = re.search(r"Admin key +(\S+)", system.printed)
+    assert key is not None
+    audit = f"{system.url}/api/mesh/security/audit-logs"
+    assert httpx.get(audit, headers={"X-API-Key": key[1]}, trust_env=False).status_code == 200
+    assert (system.home / "admin-key").read_text().strip() == key[1]
+    assert (system.home / "admin-key").stat().st_mode & 0o777 == 0o600
 
 
-def processes(ancestor: int) -> dict[int, str]:
-    """The processes under `ancestor`, each with its command line."""
-    rows = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    table = {int(pid): (int(parent), args) for pid, parent, args in (row.split(None, 2) for row in rows.splitlines())}
-    found = {ancestor}
-    while grown := {pid for pid, (parent, _) in table.items() if parent in found} - found:
-        found |= grown
-    return {pid: table[pid][1] for pid in found - {ancestor}}
+def assert_stops(up: Up, by: signal.Signals) -> None:
+    """It ends with exit code 0, and none of its processes is left."""
+    children = processes(up.process.pid)
+    assert len(children) > 10
+    up.process.send_signal(by)
+    assert up.process.wait(timeout=40) == 0
+    assert running(children) == []
 
 
-def running(pids: dict[int, str]) -> list[int]:
-    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-
-
-def test_what_it_prints_works_as_pasted(tmp_path: Path) -> None:
-    with mesh_up(tmp_path / "home") as up:
-        assert up.health() == "healthy"
-        curl = next(line.strip() for line in up.printed.splitlines() if line.strip().startswith("curl "))
-        answer = subprocess.run([*shlex.split(curl), "--silent"], capture_output=True, text=True, check=True).stdout
-        assert '"network_id"' in answer
-        key = re.search(r"Admin key +(\S+)", up.printed)
-        assert key is not None
-        audit = f"{up.url}/api/mesh/security/audit-logs"
-        assert httpx.get(audit, headers={"X-API-Key": key[1]}, trust_env=False).status_code == 200
-        assert (up.home / "admin-key").read_text().strip() == key[1]
-        assert (up.home / "admin-key").stat().st_mode & 0o777 == 0o600
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_stops_everything_with_exit_code_0(tmp_path: Path, stop: signal.Signals) -> None:
-    with mesh_up(tmp_path / "home") as up:
-        children = processes(up.process.pid)
-        assert len(children) > 10
-        up.process.send_signal(stop)
-        assert up.process.wait(timeout=40) == 0
-        assert running(children) == []
-
-
-def test_nothing_is_left_when_it_is_killed_and_the_next_start_has_the_data(tmp_path: Path) -> None:
+def test_nothing_is_left_when_it_is_killed_and_the_next_start_goes_on_with_the_work(tmp_path: Path) -> None:
+    """What had succeeded before is not paid again.  In the end it stops by SIGTERM, as under a service manager."""
     home = tmp_path / "home"
-    with mesh_up(home) as up:
-        children = processes(up.process.pid)
-        made = httpx.post(f"{up.url}/api/mesh/networks", json={"name": "kept"}, trust_env=False).json()
-        up.process.kill()
-        up.process.wait()
-        eventually(lambda: not running(children))
-    with mesh_up(home) as up:
-        network = httpx.get(f"{up.url}/api/mesh/networks/{made['network_id']}", trust_env=False).json()
-        assert network["name"] == "kept"
+    with start_sandbox(latency=1.0) as sandbox:
+        with mesh_up(home, sandbox.env) as up:
+            children = processes(up.process.pid)
+            network_id = up.client.network()
+            task_id = up.client.submit(network_id)
+            sandbox.started(5)  # the plan is made, the four specialists are at work
+            up.process.kill()
+            up.process.wait()
+            eventually(lambda: not running(children))
+        cut = {call["call"] for call in sandbox.calls()[1:]}
+        with mesh_up(home, sandbox.env) as up:
+            assert up.client.ended(network_id, task_id, 60)["status"] == "completed"
+            evidence = collect(up, sandbox)
+            assert_stops(up, signal.SIGTERM)
+    assert_the_books_are_right(evidence)
+    assert_no_success_was_repeated(evidence, cut)
 
 
-@pytest.mark.parametrize("part", ["/postgres -D", "valkey-server", "mesh api", "mesh worker --control", "mesh beat"])
-def test_a_part_that_is_killed_comes_back(tmp_path: Path, part: str) -> None:
-    with mesh_up(tmp_path / "home") as up:
-        victims = {pid for pid, command in processes(up.process.pid).items() if part in command}
-        assert victims
-        os.kill(min(victims), signal.SIGKILL)
-        eventually(lambda: min(victims) not in processes(up.process.pid))
-        eventually(
-            lambda: any(part in command for command in processes(up.process.pid).values()) and up.health() == "healthy"
-        )
+@pytest.mark.parametrize("part", ["postgres", "valkey", "sandbox", "api", "worker", "worker-control", "beat"])
+def test_a_part_that_is_killed_comes_back(system: Up, part: Part) -> None:
+    victim = system.kill(part)
+    eventually(lambda: system.pid(part) not in (victim, None) and system.health() == "healthy")
 
 
-def test_a_second_one_in_the_same_home_ends_with_one_line(tmp_path: Path) -> None:
-    with mesh_up(tmp_path / "home") as up:
-        command = [sys.executable, "-m", "mesh", "up", "--home", str(up.home), "--port", str(free_port())]
-        second = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert second.returncode == 1
-        assert f"pid {up.process.pid}" in second.stderr
-        assert second.stderr.count("\n") == 1
+def test_a_second_one_in_the_same_home_ends_with_one_line(system: Up) -> None:
+    command = [sys.executable, "-m", "mesh", "up", "--home", str(system.home), "--port", str(free_port())]
+    second = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert f"pid {system.process.pid}" in second.stderr
+    assert second.stderr.count("\n") == 1
+
+
+def test_two_stand_side_by_side_and_ctrl_c_stops_all_of_one_and_nothing_of_the_other(
+    system: Up, tmp_path: Path
+) -> None:
+    with mesh_up(tmp_path / "home") as second:
+        for up, other in ((system, second), (second, system)):
+            network_id = up.client.network(name=f"of {up.url}")
+            assert up.client.ended(network_id, up.client.submit(network_id))["status"] == "completed"
+            names = [network["name"] for network in other.client.ask("GET", "/networks")["items"]]
+            assert f"of {up.url}" not in names
+        assert_stops(second, signal.SIGINT)
+        assert system.health() == "healthy"

@@ -70,7 +70,13 @@ def serve(redis_url: str, api_base: str) -> None:
         redis.lpush(DONE, task)
 
     celery.Worker(
-        pool="threads", concurrency=SLOTS, without_mingle=True, without_gossip=True, without_heartbeat=True, loglevel="ERROR", quiet=True
+        pool="threads",
+        concurrency=SLOTS,
+        without_mingle=True,
+        without_gossip=True,
+        without_heartbeat=True,
+        loglevel="ERROR",
+        quiet=True,
     ).start()
 
 

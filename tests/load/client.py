@@ -39,7 +39,9 @@ class Client:
             RuntimeError: the task did not complete.
         """
         started = time.perf_counter()
-        task_id = session.post(f"/api/mesh/networks/{network_id}/tasks", json=CAMPAIGN).raise_for_status().json()["task_id"]
+        task_id = (
+            session.post(f"/api/mesh/networks/{network_id}/tasks", json=CAMPAIGN).raise_for_status().json()["task_id"]
+        )
         with session.stream("GET", f"/api/mesh/tasks/{task_id}/events") as stream:
             event = ""
             for line in stream.iter_lines():

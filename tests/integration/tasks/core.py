@@ -1,5 +1,7 @@
 """The core on a real database, with fakes around it: what a worker would do, one move at a time."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Engine, Row, select, text
@@ -59,9 +61,7 @@ class Core:
         model = MODELS.resolve("gpt-4o")
         opening = Opening(new_id("call"), None, model.name, model.provider, 2 * COST, unpriced=False, sandbox=False)
         network_id = self.task(claim.task_id).network_id
-        spender = Spender(
-            claim.owner, None, network_id, claim.task_id, claim.step_id, claim.agent_type, claim.attempt
-        )
+        spender = Spender(claim.owner, None, network_id, claim.task_id, claim.step_id, claim.agent_type, claim.attempt)
         with self.database.begin() as work:
             ledger.open_call(work.connection, spender, opening, now=self.clock())
         return opening.call_id
@@ -72,6 +72,11 @@ class Core:
 
     def fail(self, claim: Claim, *, retry: bool = True, after_seconds: float | None = None) -> None:
         self.orchestrator.fail(claim, Failure("all_models_failed", "None answered.", retry, after_seconds))
+
+    def unpark(self) -> None:
+        """As the sweep does: steps whose `not_before` has come get their turn."""
+        with self.database.begin() as work:
+            claims.unpark(work.connection, now=self.clock())
 
     def task(self, task_id: str) -> Row[Any]:
         with self.database.begin() as work:
@@ -125,6 +130,13 @@ class Core:
             for table, column, moves in (("steps", "state", step_moves), ("tasks", "status", task_moves)):
                 listed = ",".join(f"('{old}','{new}')" for old, new in sorted(moves))
                 work.connection.execute(text(_GUARD.format(table=table, column=column, moves=listed)))
+
+
+def until(true: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)
 
 
 _GUARD = """

@@ -30,9 +30,7 @@ def queue(connection: Connection) -> Queue:
 
 
 @pytest.mark.parametrize("slots", [1, 4, 32])
-def test_ten_thousand_steps_of_one_owner_do_not_delay_another(
-    connection: Connection, queue: Queue, slots: int
-) -> None:
+def test_ten_thousand_steps_of_one_owner_do_not_delay_another(connection: Connection, queue: Queue, slots: int) -> None:
     first = add_step(connection, queue.task_id, "greedy", priority=10)
     row = dict(connection.execute(select(steps).where(steps.c.id == first)).one()._mapping)
     ids = [f"step_{number:05}" for number in range(10_000)]

@@ -1,0 +1,117 @@
+"""Unit of work: all or nothing, messages after the commit, and an outage is an error of its own."""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.pool import NullPool, QueuePool
+
+from mesh.db import engine as engines
+from mesh.db.unit_of_work import Database, UnitOfWork
+from mesh.errors import ConfigurationError, UnavailableError
+
+
+@pytest.fixture
+def database(engine: Engine) -> Database:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE notes (note text PRIMARY KEY)"))
+    return Database(engine)
+
+
+def write(*texts: str) -> Callable[[UnitOfWork], None]:
+    def insert(work: UnitOfWork) -> None:
+        for note in texts:
+            work.connection.execute(text("INSERT INTO notes VALUES (:note)"), {"note": note})
+
+    return insert
+
+
+def do(database: Database, *writes: Callable[[UnitOfWork], object]) -> None:
+    with database.begin() as work:
+        for one in writes:
+            one(work)
+
+
+def notes(database: Database) -> list[str]:
+    with database.begin() as work:
+        return list(work.connection.execute(text("SELECT note FROM notes ORDER BY note")).scalars())
+
+
+def end_session(work: UnitOfWork) -> None:
+    """What a restart of the server does to a session."""
+    pid = work.connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    killer = create_engine(work.connection.engine.url, poolclass=NullPool)
+    with killer.connect() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+
+
+def test_messages_leave_in_order_after_the_commit(database: Database) -> None:
+    seen: list[tuple[int, list[str]]] = []
+    with database.begin() as work:
+        write("a")(work)
+        work.after_commit(lambda: seen.append((1, notes(database))))
+        work.after_commit(lambda: seen.append((2, notes(database))))
+        assert seen == []
+    assert seen == [(1, ["a"]), (2, ["a"])]
+
+
+def test_nothing_is_stored_or_sent_when_the_block_raises(database: Database) -> None:
+    sent: list[str] = []
+    with pytest.raises(IntegrityError):
+        do(database, lambda work: work.after_commit(lambda: sent.append("sent")), write("a", "a"))
+    assert notes(database) == []
+    assert sent == []
+
+
+def test_a_session_that_breaks_off_is_unavailable_and_the_next_one_works(database: Database) -> None:
+    with pytest.raises(UnavailableError):
+        do(database, end_session, write("a"))
+    do(database, write("b"))
+    assert notes(database) == ["b"]
+
+
+def test_a_server_that_cannot_be_reached_is_unavailable() -> None:
+    engine = engines.create("postgresql://mesh@127.0.0.1:1/mesh", name="test")
+    with pytest.raises(UnavailableError), Database(engine).begin():
+        pass
+
+
+def test_no_free_connection_is_unavailable(engine: Engine) -> None:
+    busy = create_engine(engine.url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=0.05)
+    with busy.connect(), pytest.raises(UnavailableError), Database(busy).begin():
+        pass
+    busy.dispose()
+
+
+def test_what_must_not_be_lost_is_written_again_until_the_database_answers(database: Database) -> None:
+    tries: list[int] = []
+
+    def twice_broken(work: UnitOfWork) -> str:
+        tries.append(1)
+        write("a")(work)
+        if len(tries) < 3:
+            end_session(work)
+        return "stored"
+
+    assert database.persist(twice_broken) == "stored"
+    assert len(tries) == 3
+    assert notes(database) == ["a"]
+
+
+def test_a_fault_of_the_write_is_not_repeated(database: Database) -> None:
+    tries: list[int] = []
+
+    def wrong(work: UnitOfWork) -> None:
+        tries.append(1)
+        write("a", "a")(work)
+
+    with pytest.raises(IntegrityError):
+        database.persist(wrong)
+    assert len(tries) == 1
+
+
+@pytest.mark.parametrize("url", ["", "sqlite://", "mysql://somewhere/mesh"])
+def test_an_address_that_is_not_postgresqls_says_so(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="MESH_DATABASE_URL"):
+        engines.create(url, name="test")

@@ -1,0 +1,235 @@
+"""The translator over real HTTP: what reaches each provider, what comes back, what it costs, and how it fails."""
+
+import socket
+import time
+from concurrent.futures import CancelledError
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from mesh.agents import schemas
+from mesh.errors import InvalidReplyError, ModelCallError
+from mesh.models.calls import Usage
+from mesh.models.catalogue import Model
+from mesh.models.litellm_calls import LiteLLMCalls
+from tests.integration.models.conftest import NAMES, PATHS, WITH_LITELLM, call_of, reach
+from tests.integration.models.recorder import recorder
+from tests.sandbox import Sandbox
+
+pytestmark = WITH_LITELLM
+
+providers = pytest.mark.parametrize("provider", NAMES)
+
+REFUSALS = {
+    "400": ("bad_request", 400),
+    "401": ("not_authorized", 401),
+    "403": ("not_authorized", 403),
+    "404": ("model_not_found", 404),
+    "429": ("rate_limited", 429),
+    "quota": ("rate_limited", 429),
+    "500": ("provider_error", 500),
+    "503": ("provider_error", 503),
+    "529": ("overloaded", 529),
+    "context_length": ("context_too_long", 400),
+}
+MAY_HAVE_WORKED = {
+    "408": "timeout",
+    "reset": "connection_failed",
+    "drop_stream": "malformed_reply",
+    "malformed_body": "malformed_reply",
+    "content_block": "content_blocked",
+}
+
+
+def price(model: Model, usage: Usage) -> Decimal:
+    """By the price map, digit for digit."""
+    facts = {name: Decimal(str(value)) for name, value in model.facts.items() if isinstance(value, float)}
+    return (
+        (usage.prompt_tokens - usage.cached_tokens) * facts["input_cost_per_token"]
+        + usage.cached_tokens * facts["cache_read_input_token_cost"]
+        + usage.completion_tokens * facts["output_cost_per_token"]
+    )
+
+
+def failure(calls: LiteLLMCalls, provider: str, *, seconds: float = 20) -> ModelCallError:
+    with pytest.raises(ModelCallError) as caught:
+        calls.start(call_of(provider, seconds=seconds)).result()
+    return caught.value
+
+
+@providers
+def test_a_reply_brings_text_usage_and_its_exact_cost(provider: str, calls: LiteLLMCalls, sandbox: Sandbox) -> None:
+    call = call_of(provider)
+    reply = calls.start(call).result()
+    assert schemas.parse_reply(reply.text).result
+    [sent] = sandbox.calls()
+    assert (sent["provider"], sent["call"], sent["status"]) == (provider, call.call_id, 200)
+    assert reply.usage == Usage(sent["prompt_tokens"], sent["completion_tokens"])
+    assert reply.cost_usd == price(call.model, reply.usage)
+
+
+@providers
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_refusal_has_one_code_with_every_provider_and_is_free(
+    kind: str, provider: str, calls: LiteLLMCalls, sandbox: Sandbox
+) -> None:
+    """One request each: LiteLLM's own retries are off."""
+    sandbox.fault(kind)
+    error = failure(calls, provider)
+    assert (error.code, error.status, error.may_cost) == (*REFUSALS[kind], False)
+    assert error.retry_after_seconds is None
+    assert len(sandbox.calls()) == 1
+
+
+@providers
+@pytest.mark.parametrize("kind", ["429;7", "503;7"])
+def test_retry_after_is_told(kind: str, provider: str, calls: LiteLLMCalls, sandbox: Sandbox) -> None:
+    sandbox.fault(kind)
+    assert failure(calls, provider).retry_after_seconds == 7
+
+
+@providers
+@pytest.mark.parametrize("kind", MAY_HAVE_WORKED)
+def test_a_call_that_the_provider_may_have_worked_on_may_cost(
+    kind: str, provider: str, calls: LiteLLMCalls, sandbox: Sandbox
+) -> None:
+    """One request each, but that LiteLLM repeats by itself what a connection broke (not in OpenAI's client)."""
+    sandbox.fault(kind)
+    error = failure(calls, provider)
+    assert (error.code, error.may_cost) == (MAY_HAVE_WORKED[kind], True)
+    assert len(sandbox.calls()) == (2 if kind == "reset" and provider != "openai" else 1)
+
+
+@providers
+@pytest.mark.parametrize("kind", ["malformed_json", "invalid_schema", "truncate"])
+def test_a_reply_that_breaks_the_schema_is_billed_and_left_to_the_validation(
+    kind: str, provider: str, calls: LiteLLMCalls, sandbox: Sandbox
+) -> None:
+    sandbox.fault(kind)
+    reply = calls.start(call_of(provider)).result()
+    assert reply.cost_usd
+    with pytest.raises(InvalidReplyError):
+        schemas.parse_reply(reply.text)
+
+
+@providers
+@pytest.mark.parametrize("kind", ["hang", "hang_stream"])
+def test_the_time_given_bounds_the_whole_call(
+    kind: str, provider: str, calls: LiteLLMCalls, sandbox: Sandbox
+) -> None:
+    sandbox.fault(kind)
+    began = time.monotonic()
+    error = failure(calls, provider, seconds=0.4)
+    assert time.monotonic() - began < 1.4
+    assert (error.code, error.may_cost) == ("timeout", True)
+    [ended] = sandbox.ended(1)
+    assert ended["disconnected"]
+
+
+@providers
+def test_cancelling_closes_the_connection_within_a_second(
+    provider: str, calls: LiteLLMCalls, sandbox: Sandbox
+) -> None:
+    sandbox.fault("hang")
+    future = calls.start(call_of(provider))
+    sandbox.started(1)
+    cancelled_at = time.time()
+    future.cancel()
+    with pytest.raises(CancelledError):
+        future.result()
+    [ended] = sandbox.ended(1)
+    assert ended["disconnected"]
+    assert ended["ended_at"] - cancelled_at < 1
+
+
+@providers
+def test_a_provider_that_cannot_be_reached_is_free(provider: str) -> None:
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        nowhere = reach({provider: f"http://127.0.0.1:{taken.getsockname()[1]}{PATHS[provider]}"})
+        error = failure(nowhere, provider)
+    assert (error.code, error.may_cost) == ("connection_failed", False)
+
+
+OPENAIS: dict[str, Any] = {
+    "id": "c",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "service_tier": "on_demand",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "{}"}}],
+    "usage": {
+        "prompt_tokens": 1001,
+        "completion_tokens": 203,
+        "total_tokens": 1204,
+        "prompt_tokens_details": {"cached_tokens": 400},
+        "completion_tokens_details": {"reasoning_tokens": 50},
+    },
+}
+ANSWERS: dict[str, Any] = {  # 1,001 tokens, 400 of them cached, bring 203
+    "openai": OPENAIS,
+    "groq": OPENAIS,
+    "anthropic": {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [{"type": "text", "text": "{}"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 601, "cache_read_input_tokens": 400, "output_tokens": 203},
+    },
+    "gemini": {
+        "candidates": [{"content": {"role": "model", "parts": [{"text": "{}"}]}, "finishReason": "STOP"}],
+        "usageMetadata": {
+            "promptTokenCount": 1001,
+            "cachedContentTokenCount": 400,
+            "candidatesTokenCount": 153,
+            "thoughtsTokenCount": 50,
+            "totalTokenCount": 1204,
+        },
+    },
+}
+
+
+def asked_schema(provider: str, body: dict[str, Any]) -> Any:  # noqa: ANN401  # any JSON value
+    if provider == "anthropic":
+        return body["output_format"]["schema"]
+    if provider == "gemini":
+        return body["generationConfig"]["response_json_schema"]
+    assert body["response_format"]["json_schema"]["strict"] is True
+    return body["response_format"]["json_schema"]["schema"]
+
+
+@providers
+def test_the_schema_goes_to_the_provider_as_its_own_feature(provider: str) -> None:
+    call = call_of(provider)
+    with recorder() as provided:
+        provided.answer = ANSWERS[provider]
+        reach({provider: provided.url}).start(call).result()
+        [(headers, body)] = provided.requests
+    assert asked_schema(provider, body) == schemas.reply_schema()["schema"]
+    assert "tools" not in body
+    assert headers["x-mesh-call"] == call.call_id
+    limits = body.get("generationConfig", body)
+    assert 4000 in (limits.get("max_tokens"), limits.get("max_output_tokens"))
+
+
+@providers
+def test_cached_and_reasoning_tokens_are_counted_and_priced(provider: str) -> None:
+    call = call_of(provider)
+    with recorder() as provided:
+        provided.answer = ANSWERS[provider]
+        reply = reach({provider: provided.url}).start(call).result()
+    reasoning = 0 if provider == "anthropic" else 50
+    assert reply.usage == Usage(1001, 203, cached_tokens=400, reasoning_tokens=reasoning)
+    assert reply.cost_usd == price(call.model, reply.usage)
+
+
+@providers
+@pytest.mark.parametrize("answer", [{}, {"choices": []}, {"choices": None, "content": None, "candidates": None}, [], 1])
+def test_json_of_another_shape_is_a_malformed_reply(provider: str, answer: object) -> None:
+    with recorder() as provided:
+        provided.answer = answer
+        error = failure(reach({provider: provided.url}), provider)
+    assert (error.code, error.may_cost) == ("malformed_reply", True)

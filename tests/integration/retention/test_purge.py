@@ -1,0 +1,140 @@
+"""The purge: a deleted network is gone at once, its rows soon after, and what it cost stays."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from mesh.agents.kinds import DEFAULTS
+from mesh.db import engine as engines
+from mesh.db.tables import agents, events, memories, model_calls, networks, steps, tasks
+from mesh.errors import NotFoundError
+from mesh.memory.service import Memory, NewMemory
+from mesh.networks.service import Networks
+from mesh.networks.views import AgentConfig
+from mesh.retention import purge
+from mesh.retention.purge import Purge
+from tests.builders import MODELS, add_step, add_task, decision, reply_of, subtask
+from tests.integration.tasks.core import ANN, Core
+
+OWNED = (networks, agents, tasks, steps, events, memories)
+
+
+@pytest.fixture
+def core(database_url: str) -> Iterator[Core]:
+    engine = engines.create(database_url, name="test")
+    yield Core(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def service(core: Core) -> Networks:
+    defaults = [AgentConfig(kind.name, kind.type) for kind in DEFAULTS]
+    return Networks(
+        core.database,
+        core.clock,
+        require_model=MODELS.require,
+        defaults=defaults,
+        stop_tasks=core.tasks.stop_network,
+    )
+
+
+def rows(core: Core) -> dict[str, int]:
+    with core.database.begin() as work:
+        count = work.connection.execute
+        return {table.name: count(select(func.count()).select_from(table)).scalar_one() for table in OWNED}
+
+
+def used(core: Core) -> str:
+    """A network with a finished task, a running one, and a memory."""
+    network_id = core.network("content")
+    Memory(core.database, core.clock).add(ANN, network_id, NewMemory("x"))
+    core.submit(network_id)
+    core.finish(core.claim(), decision())
+    core.submit(network_id)
+    core.finish(core.claim(), decision(subtask("a")))
+    core.open_call(core.claim("content"))
+    return network_id
+
+
+def ledger(core: Core) -> list[tuple[Any, ...]]:
+    with core.database.begin() as work:
+        return [tuple(row) for row in work.connection.execute(select(model_calls).order_by(model_calls.c.id))]
+
+
+def test_everything_of_a_deleted_network_goes_and_the_ledger_stays(core: Core, service: Networks) -> None:
+    kept = used(core)
+    of_kept, calls_of_kept = rows(core), len(ledger(core))
+    service.delete(ANN, used(core))
+    before = ledger(core)
+    assert len(before) == 2 * calls_of_kept > 0
+    assert Purge(core.database).run() == 1
+    assert rows(core) == of_kept
+    assert ledger(core) == before
+    assert service.get(ANN, kept).task_count == 2
+
+
+def test_a_network_that_was_not_deleted_is_left_alone(core: Core) -> None:
+    used(core)
+    before = rows(core)
+    assert Purge(core.database).run() == 0
+    assert rows(core) == before
+
+
+def test_a_deleted_network_is_gone_before_any_purge(core: Core, service: Networks) -> None:
+    network_id = used(core)
+    [task, *_] = core.tasks.list(ANN, network_id, limit=1)
+    service.delete(ANN, network_id)
+    for look in (
+        lambda: service.get(ANN, network_id),
+        lambda: service.delete(ANN, network_id),
+        lambda: core.tasks.get(ANN, network_id, task.task_id),
+        lambda: core.submit(network_id),
+        lambda: Memory(core.database, core.clock).list(ANN, network_id, limit=1),
+    ):
+        with pytest.raises(NotFoundError):
+            look()
+    assert service.list(ANN, limit=10) == []
+
+
+def test_deleting_a_network_cancels_what_runs_and_waits_in_it(core: Core, service: Networks) -> None:
+    network_id = core.network("content")
+    running, waiting, held = core.submit(network_id), core.submit(network_id), core.submit(network_id, auto_process=False)
+    claim = core.claim()
+    service.delete(ANN, network_id)
+    for task in (running, waiting, held):
+        assert core.task(task.task_id).status == "cancelled"
+    assert core.step(claim.step_id).state == "cancelled"
+    assert core.event_types(running.task_id)[-1] == "complete"
+    assert core.try_claim("agent.coordinator") is None
+
+
+def test_a_late_reply_of_a_purged_step_is_paid_and_stores_nothing(core: Core, service: Networks) -> None:
+    network_id = core.network()
+    core.submit(network_id)
+    claim = core.claim()
+    call_id = core.open_call(claim)
+    service.delete(ANN, network_id)
+    Purge(core.database).run()
+    core.orchestrator.finish(claim, reply_of(decision(), call_id))
+    assert [row.state for row in core.calls(claim.task_id)] == ["settled"]
+    assert sum(rows(core).values()) == 0
+
+
+def test_purges_at_once_do_not_wait_for_or_disturb_each_other(core: Core, service: Networks) -> None:
+    """Several batches each; every network is removed once."""
+    doomed = []
+    for _ in range(3):
+        network_id = core.network()
+        with core.database.begin() as work:
+            for _ in range(purge.BATCH + 20):
+                add_step(work.connection, add_task(work.connection, network_id))
+        doomed.append(network_id)
+    with core.database.begin() as work:
+        work.connection.execute(update(networks).values(deleted_at=core.clock()))
+    with ThreadPoolExecutor(4) as workers:
+        removed = [future.result() for future in [workers.submit(Purge(core.database).run) for _ in range(4)]]
+    assert sum(removed) + Purge(core.database).run() == len(doomed)
+    assert sum(rows(core).values()) == 0

@@ -1,0 +1,137 @@
+"""The catalogue: which names there are, who serves them, and what a call can cost at most."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from mesh.errors import ConfigurationError, InvalidInputError
+from mesh.models import catalogue
+from tests.builders import MODELS
+
+SERVED_BY = {  # the names of the specification, and who serves them
+    "claude-3-7-sonnet": "claude-sonnet-5-5",
+    "gpt-4o": "gpt-4o",
+    "gemini-1.5-pro": "gemini-2.5-pro",
+    "gemini-2.0": "gemini-3.8-flash",
+}
+
+
+def extended(folder: Path, text: str) -> catalogue.Catalogue:
+    file = folder / "models.toml"
+    file.write_text(text, "utf-8")
+    return catalogue.load(file)
+
+
+@pytest.mark.parametrize(("name", "serving"), SERVED_BY.items())
+def test_every_promised_name_is_served_by_itself_or_its_successor(name: str, serving: str) -> None:
+    assert MODELS.resolve(name).name == serving
+
+
+def test_the_chain_is_claude_then_gpt_then_gemini_then_groq() -> None:
+    assert MODELS.chain == ("claude-sonnet-5-5", "gpt-4o", "gemini-3.8-flash", "gpt-oss-120b")
+    assert [MODELS.resolve(name).provider for name in MODELS.chain] == ["anthropic", "openai", "gemini", "groq"]
+
+
+@pytest.mark.parametrize(("alias", "serving"), [("claude-3.7-sonnet", "claude-sonnet-5-5"), ("groq", "gpt-oss-120b")])
+def test_an_alias_is_another_name(alias: str, serving: str) -> None:
+    assert MODELS.resolve(alias).name == serving
+
+
+@pytest.mark.parametrize("name", MODELS.chain)
+def test_every_model_of_the_chain_has_a_known_price_and_limit(name: str) -> None:
+    model = MODELS.resolve(name)
+    assert model.priced
+    assert model.max_output_tokens
+    assert model.worst_case_usd(prompt_bytes=0, max_tokens=1) > 0
+    assert model.worst_case_usd(prompt_bytes=1, max_tokens=0) > 0
+
+
+def test_an_unknown_name_is_answered_with_near_ones() -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        MODELS.require("claude-4-sonnet", pointer="/agents/0/model")
+    [problem] = caught.value.problems
+    assert (problem.pointer, problem.code) == ("/agents/0/model", "unknown_model")
+    assert "claude-3-7-sonnet" in problem.detail
+
+
+def test_a_name_near_to_none_is_answered_with_some_that_exist() -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        MODELS.require("zzzzzzzz", pointer="/model")
+    assert "claude-3-7-sonnet" in caught.value.problems[0].detail
+
+
+def test_a_users_file_adds_models_and_may_set_the_chain(tmp_path: Path) -> None:
+    models = extended(
+        tmp_path, 'chain = ["ours"]\n[models.ours]\nlitellm = "openai/our-own-model"\naliases = ["house"]\n'
+    )
+    ours = models.resolve("house")
+    assert (models.chain, ours.provider, ours.litellm) == (("ours",), "openai", "openai/our-own-model")
+    assert models.resolve("gpt-4o").name == "gpt-4o"
+
+
+def test_a_model_without_a_price_is_unpriced_and_not_free(tmp_path: Path) -> None:
+    ours = extended(tmp_path, '[models.ours]\nlitellm = "openai/our-own-model"').resolve("ours")
+    assert not ours.priced
+    assert ours.max_output_tokens is None
+
+
+def test_a_users_file_replaces_an_entry(tmp_path: Path) -> None:
+    models = extended(tmp_path, '[models.gpt-4o]\nlitellm = "openai/gpt-4o-mini"\ntier = "LOW"')
+    assert models.resolve("gpt-4o").litellm == "openai/gpt-4o-mini"
+
+
+def test_a_file_without_a_chain_leaves_it_as_it_is(tmp_path: Path) -> None:
+    assert extended(tmp_path, "").chain == MODELS.chain
+
+
+def test_a_retired_model_is_served_by_its_successors_successor(tmp_path: Path) -> None:
+    models = extended(
+        tmp_path,
+        '[models.old]\nlitellm = "openai/gone-1"\nsuccessor = "older"\n'
+        '[models.older]\nlitellm = "openai/gone-2"\nsuccessor = "gpt-4o"\n',
+    )
+    assert models.resolve("old").name == "gpt-4o"
+
+
+def test_a_model_that_is_still_there_is_not_replaced_by_its_successor(tmp_path: Path) -> None:
+    models = extended(tmp_path, '[models.gpt-4o]\nlitellm = "openai/gpt-4o"\nsuccessor = "gpt-6-sol"')
+    assert models.resolve("gpt-4o").name == "gpt-4o"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[models.a]\nlitellm = "x/1"\nsuccessor = "b"\n[models.b]\nlitellm = "x/2"\nsuccessor = "a"', "circle"),
+        ('[models.a]\nlitellm = "x/1"\nsuccessor = "a"', "circle"),
+        ('[models.a]\nlitellm = "x/1"\naliases = ["c"]\nsuccessor = "c"', "circle"),
+        ('[models.a]\nlitellm = "x/1"\nsuccessor = "nobody"', "nobody"),
+        ('chain = ["nobody"]', "nobody"),
+        ("[models.a]", "litellm"),
+        ('[models.a]\nlitellm = "x/1"\nprize = 1', "prize"),
+        ("chain = [", "cannot be read"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused_with_the_reason(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        extended(tmp_path, text)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="nowhere.toml"):
+        catalogue.load(tmp_path / "nowhere.toml")
+
+
+def test_the_worst_case_takes_the_dearest_tariff_of_an_ordinary_call() -> None:
+    """Long prompts and writing to the cache cost more than the plain price; batches and priority are never ours."""
+    facts = {
+        "input_cost_per_token": 1e-6,
+        "input_cost_per_token_above_200k_tokens": 2e-6,
+        "cache_creation_input_token_cost": 3e-6,
+        "input_cost_per_token_priority": 9e-6,
+        "output_cost_per_token": 1e-5,
+        "output_cost_per_reasoning_token": 2e-5,
+        "output_cost_per_token_batches": 9e-5,
+    }
+    model = catalogue.Model("m", "x/m", "x", "LOW", (), facts)
+    assert model.worst_case_usd(prompt_bytes=10, max_tokens=100) == Decimal("0.00203")
