@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from mesh import clock
 from mesh.agents.kinds import DEFAULTS
@@ -41,9 +42,13 @@ class Mesh:
     tasks: Tasks
     memory: Memory
     events: EventLog
-    keys: Keys
     health: Health
     purge: Purge
+
+    @cached_property
+    def keys(self) -> Keys:
+        """API keys; made on first use, since only the API and the command line need MESH_SECRETS."""
+        return Keys(self.database, self.settings.secrets.get_secret_value(), clock.now)
 
 
 def build(settings: Settings, *, name: str) -> Mesh:
@@ -77,7 +82,6 @@ def build(settings: Settings, *, name: str) -> Mesh:
         tasks=tasks,
         memory=Memory(database, clock.now),
         events=EventLog(database),
-        keys=Keys(database, settings.secrets.get_secret_value(), clock.now),
         health=Health(database, settings, clock.now),
         purge=Purge(database),
     )

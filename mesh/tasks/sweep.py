@@ -5,7 +5,7 @@ slot, and each part is a transaction of its own, so that one that fails does not
 """
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -164,8 +164,6 @@ class Sweep:
         """Steps that wait until now get their turn; those of a custom pool that died go to `agent.custom`."""
         now = self._clock()
         with self._database.begin() as work:
-            unpark(work.connection, now=now)
-        with self._database.begin() as work:
             waiting = work.connection.execute(WAITING_QUEUES).scalars().all()
             served = work.connection.execute(
                 select(workers.c.queues).where(workers.c.lease_until > func.now())
@@ -173,18 +171,9 @@ class Sweep:
             live = {queue for queues in served for queue in queues}
             for queue in waiting:
                 if is_custom(queue) and queue not in live:
-                    self._move(work.connection, queue)
-
-    def _move(self, connection: Connection, queue: str) -> None:
-        moved = connection.execute(
-            update(steps)
-            .where(steps.c.queue == queue, steps.c.state.in_([StepState.READY, StepState.BLOCKED]))
-            .values(queue=CUSTOM)
-            .returning(steps.c.id, steps.c.state)
-        ).all()
-        # A turn counts within its queue: the steps stand in line again.
-        make_ready(connection, [row.id for row in moved if row.state == StepState.READY], from_states=["ready"])
-        log.warning("queue_without_pool", queue=queue, moved=len(moved))
+                    _move(work.connection, queue, now)
+        with self._database.begin() as work:
+            unpark(work.connection, now=now)
 
     def _top_up(self) -> None:
         """Permits that are missing: as many as there are ready steps and free slots, less those that wait already."""
@@ -196,6 +185,16 @@ class Sweep:
                 return
             if count > waiting:
                 self._dispatcher.send(queue, count - waiting, refill=True)
+
+
+def _move(connection: Connection, queue: str, now: datetime) -> None:
+    """Give the steps of `queue` to `agent.custom`; a turn counts within its queue, so they stand in line again."""
+    moved = connection.execute(
+        update(steps)
+        .where(steps.c.queue == queue, steps.c.state.in_([StepState.READY, StepState.BLOCKED]))
+        .values(queue=CUSTOM, turn=None, not_before=func.coalesce(steps.c.not_before, now))
+    )
+    log.warning("queue_without_pool", queue=queue, moved=moved.rowcount)
 
 
 _JUST_STARTED = text("SELECT pg_postmaster_start_time() + CAST(:lease AS interval) > now()")

@@ -8,8 +8,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from threading import Thread
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 from sqlalchemy import create_engine, text
@@ -20,19 +20,33 @@ from tests.system import Part, Up, eventually
 
 
 def api_between_commit_and_publish(stage: Stage) -> None:
-    """The API after a task is stored and before anybody was told."""
-    with _hanging_valkey(stage.up):
-        name = f"Stored and not told at {time.time()}"
-        Thread(target=_submit_in_vain, args=(stage, name), daemon=True).start()
-        _until(stage.up, "SELECT 1 FROM tasks WHERE task = :name", seconds=2, name=name)
-        stage.up.kill("api", whole=True)
+    """The API after a task is stored and before anybody was told.
+
+    For some seconds after it found Valkey away it does not try to tell, and answers at once: then once more.
+    """
+    eventually(lambda: _caught_in_the_middle(stage), every=1.0)
+
+
+def _caught_in_the_middle(stage: Stage) -> bool:
+    up = stage.up
+    url = f"{up.url}/api/mesh/networks/{stage.network_id}/tasks"
+    name = f"Stored and not told at {time.time()}"
+    with ThreadPoolExecutor(1) as caller, _hanging(up, "valkey") as valkey:
+        answer = caller.submit(httpx.post, url, json={"task": name}, timeout=10, trust_env=False)
+        _until(up, "SELECT 1 FROM tasks WHERE task = :name", name=name)
+        if wait([answer], timeout=0.2).done:
+            return False
+        up.kill("api", whole=True)
+        os.kill(valkey, signal.SIGKILL)
+    assert isinstance(answer.exception(), httpx.TransportError), "it was to die before it answered"
+    return True
 
 
 def worker_between_claim_and_call(stage: Stage) -> None:
     """The worker when a step is its own and nothing is asked yet: nothing of it may be charged."""
     up = stage.up
     with ExitStack() as held:
-        with _stopped(up, "worker"):
+        with _hanging(up, "worker"):
             task_id = up.client.submit(stage.network_id)
             held.enter_context(_locked(up, task_id))
         _until(up, "SELECT 1 FROM steps WHERE task_id = :task_id AND state = 'running'", task_id=task_id)
@@ -58,18 +72,10 @@ def worker_between_commit_and_publish(stage: Stage) -> None:
     up = stage.up
     task_id = up.client.submit(stage.network_id)
     _until(up, "SELECT 1 FROM model_calls WHERE task_id = :task_id", task_id=task_id)
-    with _hanging_valkey(up):
+    with _hanging(up, "valkey") as valkey:
         _until(up, "SELECT 1 FROM steps WHERE task_id = :task_id AND state = 'succeeded'", task_id=task_id)
         up.kill("worker")
-
-
-def _submit_in_vain(stage: Stage, name: str) -> None:
-    url = f"{stage.up.url}/api/mesh/networks/{stage.network_id}/tasks"
-    try:
-        answer = httpx.post(url, json={"task": name}, timeout=10, trust_env=False)
-    except httpx.TransportError:
-        return
-    raise AssertionError(f"The API was to die before it answered, and it answered {answer.status_code}.")
+        os.kill(valkey, signal.SIGKILL)
 
 
 def _until(up: Up, query: str, *, seconds: float = 20.0, **values: object) -> None:
@@ -77,26 +83,16 @@ def _until(up: Up, query: str, *, seconds: float = 20.0, **values: object) -> No
 
 
 @contextmanager
-def _hanging_valkey(up: Up) -> Iterator[None]:
-    """Valkey takes connections and answers nothing; at the end it is killed, and comes back."""
-    pid = up.pid("valkey")
-    assert pid, "Valkey does not run"
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGKILL)
-
-
-@contextmanager
-def _stopped(up: Up, part: Part) -> Iterator[None]:
+def _hanging(up: Up, part: Part) -> Iterator[int]:
+    """The part is there and does nothing; goes on at the end, unless it was killed meanwhile."""
     pid = up.pid(part)
     assert pid, f"{part} does not run"
     os.kill(pid, signal.SIGSTOP)
     try:
-        yield
+        yield pid
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager

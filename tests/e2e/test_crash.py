@@ -18,10 +18,9 @@ def test_whatever_dies_every_accepted_task_completes_and_nothing_is_paid_twice(
         for fault in ("worker", "api_between_commit_and_publish", "flush", "beat", "valkey"):
             at_work.wave(3)
             at_work.strike(fault)
-        at_work.wave(2)
-        at_work.healed()
         for fault in ("postmaster", "worker"):
             at_work.wave(2)
+            at_work.healed()
             at_work.strike(fault)
         recoveries = at_work.finish()
         with capsys.disabled():

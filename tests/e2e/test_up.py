@@ -33,8 +33,8 @@ def test_what_it_prints_works_as_pasted(system: Up) -> None:
     assert '"network_id"' in answer
     key = re.search(r"Admin key +(\S+)", system.printed)
     assert key is not None
-    audit = f"{system.url}/api/mesh/security/audit-logs"
-    assert httpx.get(audit, headers={"X-API-Key": key[1]}, trust_env=False).status_code == 200
+    keys = f"{system.url}/api/mesh/security/api-keys"
+    assert httpx.get(keys, headers={"X-API-Key": key[1]}, trust_env=False).status_code == 200
     assert (system.home / "admin-key").read_text().strip() == key[1]
     assert (system.home / "admin-key").stat().st_mode & 0o777 == 0o600
 

@@ -10,6 +10,8 @@ from sqlalchemy.pool import QueuePool
 from mesh.db import engine as engines
 from mesh.db.leader import BEAT, SWEEP, Leadership
 
+Candidate = Callable[..., Leadership]
+
 
 @pytest.fixture
 def other_engine(database_url: str) -> Iterator[Engine]:
@@ -17,6 +19,20 @@ def other_engine(database_url: str) -> Iterator[Engine]:
     engine = engines.create(database_url, name="other")
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def candidate() -> Iterator[Candidate]:
+    """`candidate(engine, key)`; each has resigned when the test ends."""
+    made: list[Leadership] = []
+
+    def make(engine: Engine, key: int = SWEEP) -> Leadership:
+        made.append(Leadership(engine, key))
+        return made[-1]
+
+    yield make
+    for leadership in made:
+        leadership.resign()
 
 
 def end_sessions(name: str, by: Engine) -> None:
@@ -34,42 +50,44 @@ def until(true: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.01)
 
 
-def test_one_leads_and_keeps_leading(engine: Engine, other_engine: Engine) -> None:
-    first, second = Leadership(engine, SWEEP), Leadership(other_engine, SWEEP)
+def test_one_leads_and_keeps_leading(engine: Engine, other_engine: Engine, candidate: Candidate) -> None:
+    first, second = candidate(engine), candidate(other_engine)
     assert [first.held(), second.held(), first.held(), second.held()] == [True, False, True, False]
 
 
-def test_two_things_may_have_two_leaders(engine: Engine, other_engine: Engine) -> None:
-    assert Leadership(engine, SWEEP).held()
-    assert Leadership(other_engine, BEAT).held()
+def test_two_things_may_have_two_leaders(engine: Engine, other_engine: Engine, candidate: Candidate) -> None:
+    assert candidate(engine).held()
+    assert candidate(other_engine, BEAT).held()
 
 
-def test_another_one_leads_after_resignation(engine: Engine, other_engine: Engine) -> None:
-    first, second = Leadership(engine, SWEEP), Leadership(other_engine, SWEEP)
+def test_another_one_leads_after_resignation(engine: Engine, other_engine: Engine, candidate: Candidate) -> None:
+    first, second = candidate(engine), candidate(other_engine)
     assert first.held()
     first.resign()
     until(second.held)
     assert not first.held()
 
 
-def test_a_leader_whose_session_ended_knows_it_and_is_followed(engine: Engine, other_engine: Engine) -> None:
-    first, second = Leadership(engine, SWEEP), Leadership(other_engine, SWEEP)
+def test_a_leader_whose_session_ended_knows_it_and_is_followed(
+    engine: Engine, other_engine: Engine, candidate: Candidate
+) -> None:
+    first, second = candidate(engine), candidate(other_engine)
     assert first.held()
     end_sessions("test", by=other_engine)
     until(second.held)
     assert not first.held()
 
 
-def test_a_candidate_keeps_no_connection(engine: Engine, other_engine: Engine) -> None:
-    assert Leadership(engine, SWEEP).held()
-    assert not Leadership(other_engine, SWEEP).held()
+def test_a_candidate_keeps_no_connection(engine: Engine, other_engine: Engine, candidate: Candidate) -> None:
+    assert candidate(engine).held()
+    assert not candidate(other_engine).held()
     assert other_engine.pool.status().endswith("Current Checked out connections: 0")
 
 
-def test_without_a_free_connection_nobody_is_elected(engine: Engine) -> None:
+def test_without_a_free_connection_nobody_is_elected(engine: Engine, candidate: Candidate) -> None:
     """A worker whose slots use every connection must not lose the thread that sweeps."""
     busy = create_engine(engine.url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=0.05)
-    leadership = Leadership(busy, SWEEP)
+    leadership = candidate(busy)
     with busy.connect():
         assert not leadership.held()
     assert leadership.held()

@@ -1,6 +1,7 @@
 """A provider that keeps each request and gives one answer: for what the sandbox does not show."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,10 +12,14 @@ from typing import Any
 
 @dataclass
 class Recorder:
-    """`requests` are the headers (names in lower case) and bodies so far; `answer` is what each is given."""
+    """`requests` are the headers (names in lower case) and bodies so far; `answer` is what each is given.
+
+    With `pause_seconds` it comes a byte at a time.
+    """
 
     url: str
     answer: Any = None
+    pause_seconds: float = 0
     requests: list[tuple[dict[str, str], dict[str, Any]]] = field(default_factory=list)
 
 
@@ -33,7 +38,12 @@ def recorder() -> Iterator[Recorder]:
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(answer)
+            try:
+                for start in range(0, len(answer), step := 1 if kept.pause_seconds else len(answer)):
+                    self.wfile.write(answer[start : start + step])
+                    time.sleep(kept.pause_seconds)
+            except ConnectionError:
+                self.close_connection = True  # the caller has gone away
 
         def log_message(self, *_: object) -> None:
             """Stay silent."""

@@ -54,9 +54,7 @@ def repair(messages: Messages, _text: str, errors: Sequence[str]) -> Messages:
 
 def journal(core: Core, claim: Claim) -> StepJournal:
     spender = Spender(claim.owner, None, None, claim.task_id, claim.step_id, claim.agent_type, claim.attempt)
-    return StepJournal(
-        claim, spender, sandbox=True, database=core.database, wakeups=core.wakeups, clock=core.clock
-    )
+    return StepJournal(claim, spender, sandbox=True, database=core.database, wakeups=core.wakeups, clock=core.clock)
 
 
 def complete(
@@ -64,9 +62,7 @@ def complete(
 ) -> Reply[str]:
     request = Completion(MESSAGES, {"name": "any", "strict": True, "schema": SCHEMA}, parse, repair, 1000)
     gateway = Gateway(MODELS, calls, providers=NAMES)
-    return gateway.complete(
-        request, journal=book, cancellation=cancellation or Cancellation(), timeout_seconds=seconds
-    )
+    return gateway.complete(request, journal=book, cancellation=cancellation or Cancellation(), timeout_seconds=seconds)
 
 
 def ledger(core: Core, claim: Claim) -> list[Row[Any]]:

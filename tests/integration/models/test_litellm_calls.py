@@ -115,9 +115,7 @@ def test_a_reply_that_breaks_the_schema_is_billed_and_left_to_the_validation(
 
 @providers
 @pytest.mark.parametrize("kind", ["hang", "hang_stream"])
-def test_the_time_given_bounds_the_whole_call(
-    kind: str, provider: str, calls: LiteLLMCalls, sandbox: Sandbox
-) -> None:
+def test_the_time_given_bounds_the_whole_call(kind: str, provider: str, calls: LiteLLMCalls, sandbox: Sandbox) -> None:
     sandbox.fault(kind)
     began = time.monotonic()
     error = failure(calls, provider, seconds=0.4)
@@ -128,9 +126,7 @@ def test_the_time_given_bounds_the_whole_call(
 
 
 @providers
-def test_cancelling_closes_the_connection_within_a_second(
-    provider: str, calls: LiteLLMCalls, sandbox: Sandbox
-) -> None:
+def test_cancelling_closes_the_connection_within_a_second(provider: str, calls: LiteLLMCalls, sandbox: Sandbox) -> None:
     sandbox.fault("hang")
     future = calls.start(call_of(provider))
     sandbox.started(1)
@@ -213,6 +209,19 @@ def test_the_schema_goes_to_the_provider_as_its_own_feature(provider: str) -> No
     assert headers["x-mesh-call"] == call.call_id
     limits = body.get("generationConfig", body)
     assert 4000 in (limits.get("max_tokens"), limits.get("max_output_tokens"))
+
+
+@providers
+def test_an_answer_that_trickles_in_is_bounded_too(provider: str) -> None:
+    """LiteLLM's own timeouts bound each read, and none of these takes long."""
+    with recorder() as provided:
+        provided.answer, provided.pause_seconds = ANSWERS[provider], 0.1
+        calls = reach({provider: provided.url})
+        began = time.monotonic()
+        error = failure(calls, provider, seconds=0.5)
+        took = time.monotonic() - began
+    assert error.code == "timeout"
+    assert took < 5  # of 20 s or more that the whole takes; a process's first call takes one by itself
 
 
 @providers

@@ -101,7 +101,8 @@ def test_a_deleted_network_is_gone_before_any_purge(core: Core, service: Network
 
 def test_deleting_a_network_cancels_what_runs_and_waits_in_it(core: Core, service: Networks) -> None:
     network_id = core.network("content")
-    running, waiting, held = core.submit(network_id), core.submit(network_id), core.submit(network_id, auto_process=False)
+    running, waiting = core.submit(network_id), core.submit(network_id)
+    held = core.submit(network_id, auto_process=False)
     claim = core.claim()
     service.delete(ANN, network_id)
     for task in (running, waiting, held):
@@ -123,7 +124,18 @@ def test_a_late_reply_of_a_purged_step_is_paid_and_stores_nothing(core: Core, se
     assert sum(rows(core).values()) == 0
 
 
-def test_purges_at_once_do_not_wait_for_or_disturb_each_other(core: Core, service: Networks) -> None:
+def test_a_purge_does_not_wait_for_what_others_hold(core: Core, service: Networks) -> None:
+    network_id = used(core)
+    service.delete(ANN, network_id)
+    with ThreadPoolExecutor(1) as worker, core.database.begin() as work:
+        held = select(tasks.c.id).where(tasks.c.network_id == network_id).limit(1).with_for_update()
+        work.connection.execute(held).one()
+        assert worker.submit(Purge(core.database).run).result(timeout=5) == 0
+        assert rows(core)["tasks"] == 1
+    assert Purge(core.database).run() == 1
+
+
+def test_purges_at_once_do_not_disturb_each_other(core: Core) -> None:
     """Several batches each; every network is removed once."""
     doomed = []
     for _ in range(3):

@@ -13,6 +13,9 @@ from mesh.tasks.claims import WAITING_QUEUES, make_ready
 from tests.builders import add_ready_steps, add_step
 from tests.integration.tasks.queue import Queue
 
+# One process makes the queue, and the test that changes it comes last.
+pytestmark = pytest.mark.xdist_group("long_queue")
+
 STEPS = 100_000
 # More than half are the indexes' share of writing a new version of a row.
 MOST_PAGES = 50

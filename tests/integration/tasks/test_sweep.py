@@ -10,7 +10,7 @@ from mesh.tasks.leases import Holder, Leases
 from mesh.tasks.states import TaskStatus
 from mesh.tasks.sweep import CONTINUE_EVERY, MOST_LOSSES, WORKER_ROWS_KEPT, Sweep
 from mesh.testing import FakeDispatcher
-from tests.builders import COST, NOW, add_step, add_task, agent_reply, decision, subtask
+from tests.builders import COST, NOW, add_ready_steps, add_step, add_task, agent_reply, decision, subtask
 from tests.integration.tasks.core import ANN, WORKER, Core
 
 DEAD = timedelta(seconds=-1)
@@ -206,6 +206,30 @@ def test_steps_of_a_custom_pool_that_died_go_to_the_common_one(core: Core, sweep
     sweep.run()
     assert {row.queue for row in core.steps(task_id) if row.kind == "agent"} == {"agent.custom"}
     assert core.claim("custom").key == "a"
+
+
+def test_a_turn_counts_in_its_own_queue_only(core: Core, sweep: Sweep) -> None:
+    """A step that comes from a queue that was far ahead does not stand behind all of the common one."""
+    with core.database.begin() as work:
+        task_id = add_task(work.connection, core.network(), expires_at=NOW + timedelta(seconds=60))
+        add_ready_steps(work.connection, task_id, 50, queue="agent.custom")
+        moved = add_step(work.connection, task_id, "bob", queue="agent.legal", state="ready", turn=9_999)
+    sweep.run()
+    assert moved in [core.claim("custom").step_id for _ in range(2)]
+
+
+def test_a_step_of_a_dead_pool_that_waits_goes_on_waiting(core: Core, sweep: Sweep) -> None:
+    with core.database.begin() as work:
+        task_id = add_task(work.connection, core.network(), expires_at=NOW + timedelta(seconds=60))
+        due = NOW + timedelta(seconds=5)
+        add_step(work.connection, task_id, queue="agent.legal", state="ready", not_before=due)
+        add_step(work.connection, task_id, queue="agent.legal", state="ready", turn=0)
+    sweep.run()
+    core.claim("custom")
+    assert core.try_claim("agent.custom") is None
+    core.clock.advance(5)
+    sweep.run()
+    core.claim("custom")
 
 
 @pytest.mark.parametrize(

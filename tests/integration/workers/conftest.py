@@ -42,12 +42,17 @@ class Fleet:
     _logs: dict[int, Path] = field(default_factory=dict)
 
     def worker(self, *options: str, slots: int = 8) -> "subprocess.Popen[bytes]":
-        """Start `mesh worker`; returns when it serves."""
+        """Start `mesh worker`; it takes seconds until it serves, see `serving`."""
         return self._start("worker", "--concurrency", str(slots), *options)
 
     def beat(self) -> "subprocess.Popen[bytes]":
-        """Start `mesh beat`; returns when it holds its lease, leading or not."""
+        """Start `mesh beat`."""
         return self._start("beat")
+
+    def serving(self, *processes: "subprocess.Popen[bytes]") -> None:
+        """Return when all of these hold their leases."""
+        for process in processes:
+            eventually(lambda process=process: self._serves(process), every=0.05)  # type: ignore[misc]
 
     def kill(self, process: "subprocess.Popen[bytes]") -> None:
         """Kill (-9) a part."""
@@ -85,7 +90,6 @@ class Fleet:
         log = self.home / f"{arguments[0]}-{len(self._logs)}.log"
         process = self.stack.enter_context(part(*arguments, log=log, variables=self._variables()))
         self._logs[process.pid] = log
-        eventually(lambda: self._serves(process), every=0.05)
         return process
 
     def _serves(self, process: "subprocess.Popen[bytes]") -> object:
@@ -129,7 +133,7 @@ def shared_fleet(
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {migrated_database}"))
     url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
     with _fleet(url, redis_url, sandbox_process, tmp_path_factory.mktemp("fleet")) as system:
-        system.worker()
+        system.serving(system.worker())
         yield system
 
 

@@ -82,8 +82,8 @@ def test_a_held_task_ends_at_its_deadline(working: Fleet) -> None:
 
 def test_without_any_worker_time_runs_out_all_the_same(fleet: Fleet) -> None:
     """Beat sweeps; and what a dead worker had begun is charged, though nobody goes on with it."""
-    fleet.beat()
     worker = fleet.worker()
+    fleet.serving(worker, fleet.beat())
     fleet.sandbox.fault("hang")
     network_id = fleet.network()
     running = fleet.submit(network_id, deadline=clock.now() + timedelta(seconds=4))

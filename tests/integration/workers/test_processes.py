@@ -3,11 +3,15 @@
 import signal
 from collections.abc import Callable
 
+from redis import Redis
+
+from mesh.dispatch.queues import CONTROL
 from mesh.networks.views import AgentConfig
 from tests.integration.workers.conftest import Fleet
 from tests.system import eventually
 
 LEASE_SECONDS = 15.0
+FIRST_JOB_SECONDS = 30.0
 
 
 def test_a_running_step_ends_once_when_redis_drops_and_the_worker_lives_on(
@@ -15,6 +19,7 @@ def test_a_running_step_ends_once_when_redis_drops_and_the_worker_lives_on(
 ) -> None:
     """Celery 5.7 exits here when jobs are acknowledged late; ours are acknowledged early."""
     worker = fleet.worker()
+    fleet.serving(worker)
     fleet.sandbox.latency(1.0)
     network_id = fleet.network()
     first = fleet.submit(network_id)
@@ -30,6 +35,7 @@ def test_a_running_step_ends_once_when_redis_drops_and_the_worker_lives_on(
 
 def test_sigterm_finishes_what_runs_and_begins_nothing_new(fleet: Fleet) -> None:
     worker = fleet.worker(slots=1)
+    fleet.serving(worker)
     fleet.sandbox.latency(1.5)
     network_id = fleet.network()
     running, waiting = fleet.submit(network_id), fleet.submit(network_id)
@@ -44,8 +50,8 @@ def test_sigterm_finishes_what_runs_and_begins_nothing_new(fleet: Fleet) -> None
 
 
 def test_a_custom_type_is_served_by_its_own_pool_and_by_the_common_one_when_that_died(fleet: Fleet) -> None:
-    fleet.worker()
     pool = fleet.worker("--agents", "seo")
+    fleet.serving(pool, fleet.worker())
     network_id = fleet.network(AgentConfig("Search Specialist", "seo"))
     queue = "SELECT queue, state FROM steps WHERE task_id = :id AND agent_type = 'seo'"
     first = fleet.submit(network_id)
@@ -60,11 +66,16 @@ def test_a_custom_type_is_served_by_its_own_pool_and_by_the_common_one_when_that
     assert list(fleet.rows(queue, id=second)) == [("agent.custom", "succeeded")]
 
 
-def test_when_the_leading_beat_is_killed_the_other_one_leads(fleet: Fleet) -> None:
+def test_when_the_leading_beat_is_killed_the_other_one_schedules(fleet: Fleet) -> None:
+    """One schedules at a time; the first job of the new leader comes 30 s after it began to lead."""
     beats = [fleet.beat(), fleet.beat()]
+    fleet.serving(*beats)
     eventually(lambda: any("beat_leads" in fleet.log(beat) for beat in beats))
     leader = next(beat for beat in beats if "beat_leads" in fleet.log(beat))
     other = next(beat for beat in beats if beat is not leader)
     assert "beat_leads" not in fleet.log(other)
     fleet.kill(leader)
-    assert eventually(lambda: "beat: Starting" in fleet.log(other), every=0.05) < 5
+    assert eventually(lambda: "beat_leads" in fleet.log(other), every=0.05) < 5
+    with Redis.from_url(fleet.mesh.settings.redis_url) as client:
+        assert not client.exists(CONTROL)
+        eventually(lambda: client.llen(CONTROL), FIRST_JOB_SECONDS + 5)

@@ -118,7 +118,7 @@ def test_a_file_that_makes_no_sense_is_refused_with_the_reason(text: str, said: 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="nowhere.toml"):
+    with pytest.raises(ConfigurationError, match=r"nowhere\.toml"):
         catalogue.load(tmp_path / "nowhere.toml")
 
 

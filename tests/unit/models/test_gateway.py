@@ -244,9 +244,7 @@ def test_a_step_that_is_another_workers_by_now_asks_nothing() -> None:
 def test_max_tokens_are_always_sent_and_never_above_the_models_limit() -> None:
     models = FakeModels([down(), "good"])
     complete(models, max_tokens=10**9)
-    assert [call.max_tokens for call in models.calls] == [
-        MODELS.resolve(name).max_output_tokens for name in CHAIN[:2]
-    ]
+    assert [call.max_tokens for call in models.calls] == [MODELS.resolve(name).max_output_tokens for name in CHAIN[:2]]
     assert models.calls[0].temperature == 0.5
     assert models.calls[0].top_p == 0.9
 

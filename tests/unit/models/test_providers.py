@@ -2,11 +2,11 @@
 
 from pydantic import SecretStr
 
-from mesh.config import Settings
+from mesh.config import PROVIDERS, Settings
 from mesh.models.providers import Access, configured
 
 # The environment of whoever runs the tests must not matter.
-NONE = {f"{name}_{what}": None for name in ("anthropic", "openai", "gemini", "groq") for what in ("api_key", "api_base")}
+NONE = {f"{name}_{what}": None for name in PROVIDERS for what in ("api_key", "api_base")}
 
 
 def settings(**given: SecretStr | str) -> Settings:
