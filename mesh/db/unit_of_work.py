@@ -50,17 +50,21 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._by_statement = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
-    def begin(self) -> Iterator[UnitOfWork]:
+    def begin(self, *, atomic: bool = True) -> Iterator[UnitOfWork]:
         """One transaction: committed at the end of the block, rolled back when it raises.
+
+        With `atomic=False` every statement is a transaction of its own, which saves two round trips: for single
+        statements, and for reads that need not agree with each other.
 
         Raises:
             UnavailableError: PostgreSQL cannot be reached, or broke off; whether a commit under way
                 took place is then unknown.
         """
         try:
-            with self.engine.begin() as connection:
+            with (self.engine if atomic else self._by_statement).begin() as connection:
                 work = UnitOfWork(connection)
                 yield work
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:
@@ -71,7 +75,7 @@ class Database:
             raise
         work.send()
 
-    def persist(self, write: Callable[[UnitOfWork], T]) -> T:
+    def persist(self, write: Callable[[UnitOfWork], T], *, atomic: bool = True) -> T:
         """Run `write` in a transaction of its own, again and again until the database answers.
 
         For what must not be lost, such as a reply that was paid for.  A commit that broke off may have taken place,
@@ -84,7 +88,7 @@ class Database:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                with self.begin() as work:
+                with self.begin(atomic=atomic) as work:
                     return write(work)
             except UnavailableError as error:
                 if time.monotonic() > give_up:

@@ -94,7 +94,7 @@ class EventLog:
     def after(self, task_id: str, sequence: int, limit: int = 500) -> list[StoredEvent]:
         """Events numbered above `sequence`, in order, at most `limit`."""
         values = {"task_id": task_id, "sequence": sequence, "limit": limit}
-        with self._database.begin() as work:
+        with self._database.begin(atomic=False) as work:
             return [
                 StoredEvent(
                     row.sequence, row.type, _wire(task_id, row.network_id, row.sequence, row.created_at, row.data)
@@ -104,12 +104,12 @@ class EventLog:
 
     def opening(self, task_id: str) -> int:
         """The position just before the latest `started`: where a stream without a position begins; 0 if none."""
-        with self._database.begin() as work:
+        with self._database.begin(atomic=False) as work:
             latest = work.connection.execute(_OPENING, {"task_id": task_id}).scalar()
         return latest - 1 if latest else 0
 
     def ended_at(self, task_id: str) -> int | None:
         """The number of the last stored event if that is `complete`: nothing follows it unless the task is resumed."""
-        with self._database.begin() as work:
+        with self._database.begin(atomic=False) as work:
             last = work.connection.execute(_LAST, {"task_id": task_id}).first()
         return last.sequence if last and last.type == "complete" else None

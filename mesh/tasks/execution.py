@@ -125,7 +125,7 @@ class Execution:
             self._wake(Counter([following]))
 
     def _claim(self, queue: str) -> Claim | None:
-        with self._database.begin() as work:
+        with self._database.begin(atomic=False) as work:
             return claims.claim(work.connection, queue=queue, worker_id=self._worker_id, now=self._clock())
 
     def _wake(self, queues: Counter[str]) -> None:
@@ -145,7 +145,9 @@ class Execution:
 
     def _attempt(self, claim: Claim, cancellation: Cancellation) -> Sequence[str]:
         try:
-            briefing = self._database.persist(lambda work: prepare(work.connection, claim, now=self._clock()))
+            briefing = self._database.persist(
+                lambda work: prepare(work.connection, claim, now=self._clock()), atomic=False
+            )
             reply = self._ask(claim, briefing, cancellation)
             return self._orchestrator.finish(claim, reply)
         except StepLostError as error:
