@@ -51,15 +51,17 @@ class Mesh:
         return Keys(self.database, self.settings.secrets.get_secret_value(), clock.now)
 
 
-def build(settings: Settings, *, name: str) -> Mesh:
+def build(settings: Settings, *, name: str, prepares: bool = False) -> Mesh:
     """The system on `settings`; `name` is what the database shows this process as.  Nothing is connected yet.
+
+    `prepares`: its statements run so often that they are worth preparing (workers).
 
     Raises:
         ConfigurationError: a setting is missing or wrong.
     """
     if not settings.redis_url:
         raise ConfigurationError("MESH_REDIS_URL is not set: give a Redis address, or use `mesh up`, which brings one.")
-    database = Database(engine.create(settings.database_url, name=name))
+    database = Database(engine.create(settings.database_url, name=name, prepares=prepares))
     models = catalogue.load(settings.models_file)
     permits = Permits(settings.effective_broker_url)
     live = LivePublisher(settings.redis_url)

@@ -53,7 +53,7 @@ def main(pool: Pool) -> None:
     """
     settings = load()
     logging.configure(settings.log_level)
-    mesh = build(settings, name="mesh-control" if pool.control else "mesh-worker")
+    mesh = build(settings, name="mesh-control" if pool.control else "mesh-worker", prepares=not pool.control)
     holder = Holder(new_id("worker"), "worker", socket.gethostname(), os.getpid(), pool.queues, pool.slots)
     app = celery_app.create(settings, pool.queues)
     execution = _register(app, mesh, pool, holder)

@@ -50,53 +50,53 @@ class Bill:
     cost_usd: Decimal | None
 
 
-# A row that stands already, from a write that was repeated, stays.
-_OPEN = text(
+def opening(source: str) -> str:
+    """SQL that writes the row of a call about to be sent, for each row of `source`; answers its id.
+
+    A row that stands already, from a write that was repeated, stays, and is not answered.
     """
-    INSERT INTO model_calls (
-        id, user_id, key_id, network_id, task_id, step_id, agent_type, attempt,
-        requested_model, model, provider, reserved_usd, unpriced, sandbox, created_at,
-        state, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, cost_usd, estimated)
-    VALUES (
-        :call_id, :user_id, :key_id, :network_id, :task_id, :step_id, :agent_type, :attempt,
-        :requested_model, :model, :provider, :reserved_usd, :unpriced, :sandbox, :now,
-        'reserved', 0, 0, 0, 0, 0, false)
-    ON CONFLICT DO NOTHING
-    """
-)
-
-_SETTLE = text(
-    """
-    UPDATE model_calls
-    SET state = :state, prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens,
-        cached_tokens = :cached_tokens, reasoning_tokens = :reasoning_tokens, cost_usd = coalesce(:cost_usd, 0),
-        estimated = false, error_code = :error_code, latency_seconds = :seconds, ended_at = :now
-    WHERE id = :call_id AND (state = 'reserved' OR estimated)
-    """
-)
+    return f"""
+        INSERT INTO model_calls (
+            id, user_id, key_id, network_id, task_id, step_id, agent_type, attempt,
+            requested_model, model, provider, reserved_usd, unpriced, sandbox, created_at,
+            state, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, cost_usd, estimated)
+        SELECT
+            :call_id, :user_id, :key_id, :network_id, :task_id, :step_id, :agent_type, :attempt,
+            :requested_model, :model, :provider, :reserved_usd, :unpriced, :sandbox, :now,
+            'reserved', 0, 0, 0, 0, 0, false
+        FROM {source}
+        ON CONFLICT DO NOTHING
+        RETURNING id"""  # noqa: S608  # built from constants of ours
 
 
-def open_call(connection: Connection, spender: Spender, opening: Opening, *, now: datetime) -> bool:
-    """Write the row of a call that is about to be sent; False if it stands already, from a write that is repeated."""
-    return connection.execute(_OPEN, {**_values(spender), **_values(opening), "now": now}).rowcount == 1
+def opening_values(spender: Spender, call: Opening) -> dict[str, Any]:
+    """The parameters of `opening`, but for `now`."""
+    return {**_values(spender), **_values(call)}
 
 
-def settle(
-    connection: Connection,
-    call_id: str,
-    bill: Bill,
-    *,
-    seconds: float,
-    now: datetime,
-    error_code: str | None = None,
-) -> None:
-    """End a call whose bill is known: `settled`, or `failed` when its reply was of no use.
+# A row that was charged its reservation because nobody knew how the call ended is corrected.
+SETTLING = """
+        UPDATE model_calls
+        SET state = :call_state, prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens,
+            cached_tokens = :cached_tokens, reasoning_tokens = :reasoning_tokens, cost_usd = coalesce(:cost_usd, 0),
+            estimated = false, error_code = :error_code, latency_seconds = :seconds, ended_at = :now
+        WHERE id = :call_id AND (state = 'reserved' OR estimated)"""
 
-    A row that was charged its reservation because nobody knew how the call ended is corrected.
-    """
+_SETTLE = text(SETTLING)
+
+
+def settling_values(call_id: str, bill: Bill, *, seconds: float, error_code: str | None = None) -> dict[str, Any]:
+    """The parameters of `SETTLING`, but for `now`: `settled`, or `failed` when the reply was of no use."""
     state = "failed" if error_code else "settled"
-    ended = {"call_id": call_id, "state": state, "error_code": error_code, "seconds": seconds, "now": now}
-    connection.execute(_SETTLE, {**_values(bill), **ended})
+    return {**_values(bill), "call_id": call_id, "call_state": state, "error_code": error_code, "seconds": seconds}
+
+
+def close_useless(
+    connection: Connection, call_id: str, bill: Bill, *, seconds: float, error_code: str, now: datetime
+) -> None:
+    """End a call that was billed for a reply of no use."""
+    values = settling_values(call_id, bill, seconds=seconds, error_code=error_code)
+    connection.execute(_SETTLE, {**values, "now": now})
 
 
 def _values(record: Spender | Opening | Bill) -> dict[str, Any]:

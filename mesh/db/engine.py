@@ -3,6 +3,7 @@
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 
+from mesh.db.prepared import PREPARES, SESSION_OPTIONS
 from mesh.errors import ConfigurationError
 
 # At most 10 connections a process (and up to two for leadership, which are among them); docs/operations.md has the sum.
@@ -17,8 +18,10 @@ _SESSION_OPTIONS = (
 )
 
 
-def create(url: str, *, name: str) -> Engine:
+def create(url: str, *, name: str, prepares: bool = False) -> Engine:
     """An engine for `url` (`postgresql://...`); `name` is what `pg_stat_activity` shows.
+
+    `prepares` is for workers: see `mesh.db.prepared`.
 
     Raises:
         ConfigurationError: there is no URL, or it is not PostgreSQL's.
@@ -34,6 +37,7 @@ def create(url: str, *, name: str) -> Engine:
         )
     return create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
+        execution_options={PREPARES: prepares},
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
         pool_timeout=30,
@@ -42,7 +46,7 @@ def create(url: str, *, name: str) -> Engine:
         connect_args={
             "application_name": name,
             "connect_timeout": 3,
-            "options": _SESSION_OPTIONS,
+            "options": f"{_SESSION_OPTIONS} {SESSION_OPTIONS}" if prepares else _SESSION_OPTIONS,
             # A server that vanished without a word is noticed within about 10 s.
             "keepalives_idle": 5,
             "keepalives_interval": 2,

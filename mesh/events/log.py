@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from mesh.clock import to_wire
+from mesh.db.prepared import Prepared
 from mesh.db.unit_of_work import Database
 from mesh.events.types import Event
 
@@ -26,20 +27,32 @@ class StoredEvent:
     data: dict[str, Any]
 
 
-_APPEND = text(
+def appending(condition: str = "") -> str:
+    """The CTEs that store a `Batch`: `numbered` (the task's row, with the number `before` the first) and `logged`.
+
+    `condition` is SQL for "only if"; without a row in `numbered` nothing was stored.  For statements that do more in
+    one round trip: while the task's row is locked, the task's other steps wait.
     """
-    WITH numbered AS (
-        UPDATE tasks SET last_sequence = last_sequence + :count WHERE id = :task_id
-        RETURNING last_sequence - :count AS before
-    )
-    INSERT INTO events (task_id, sequence, type, data, created_at)
-    SELECT :task_id, numbered.before + new.place, new.type, new.data, :at
-    FROM numbered,
-         ROWS FROM (jsonb_to_recordset(CAST(:events AS jsonb)) AS (type text, data jsonb))
-             WITH ORDINALITY AS new (type, data, place)
-    RETURNING sequence
-    """
-)
+    return f"""
+    numbered AS (
+        UPDATE tasks SET last_sequence = last_sequence + :count
+        WHERE id = :task_id {f"AND {condition}" if condition else ""}
+        RETURNING id, network_id, owner, priority, status, run, iterations, last_sequence - :count AS before
+    ), logged AS (
+        INSERT INTO events (task_id, sequence, type, data, created_at)
+        SELECT :task_id, numbered.before + new.place, new.type, new.data, :now
+        FROM numbered,
+             ROWS FROM (jsonb_to_recordset(CAST(:events AS jsonb)) AS (type text, data jsonb))
+                 WITH ORDINALITY AS new (type, data, place)
+    )"""  # noqa: S608  # built from constants of ours
+
+
+_APPEND = Prepared(
+    f"WITH {appending()} SELECT before FROM numbered",  # noqa: S608  # as above
+    count="int",
+    events="jsonb",
+    now="timestamptz",
+)  # as above
 
 # Primary key, in its order.
 _AFTER = text(
@@ -56,6 +69,27 @@ _OPENING = text("SELECT max(sequence) FROM events WHERE task_id = :task_id AND t
 _LAST = text("SELECT sequence, type FROM events WHERE task_id = :task_id ORDER BY sequence DESC LIMIT 1")
 
 
+class Batch:
+    """Events of one task that are stored together."""
+
+    def __init__(self, task_id: str, events: Sequence[Event], *, at: datetime) -> None:
+        self._task_id = task_id
+        self._events = [(event.type, event.fields()) for event in events]
+        self._at = at
+
+    def values(self) -> dict[str, Any]:
+        """The parameters of `appending`."""
+        events = json.dumps([{"type": type_, "data": data} for type_, data in self._events])
+        return {"task_id": self._task_id, "count": len(self._events), "events": events, "now": self._at}
+
+    def stored(self, network_id: str, before: int) -> list[StoredEvent]:
+        """The events with their numbers, from what `numbered` answered."""
+        return [
+            StoredEvent(number, type_, _wire(self._task_id, network_id, number, self._at, data))
+            for number, (type_, data) in enumerate(self._events, start=before + 1)
+        ]
+
+
 def append(
     connection: Connection, task_id: str, network_id: str, new: Sequence[Event], *, at: datetime
 ) -> list[StoredEvent]:
@@ -65,14 +99,8 @@ def append(
     """
     if not new:
         return []
-    fields = [event.fields() for event in new]
-    rows = [{"type": event.type, "data": data} for event, data in zip(new, fields, strict=True)]
-    values = {"task_id": task_id, "count": len(new), "events": json.dumps(rows), "at": at}
-    first = min(connection.execute(_APPEND, values).scalars())
-    return [
-        StoredEvent(number, event.type, _wire(task_id, network_id, number, at, data))
-        for number, event, data in zip(range(first, first + len(new)), new, fields, strict=True)
-    ]
+    batch = Batch(task_id, new, at=at)
+    return batch.stored(network_id, _APPEND.execute(connection, batch.values()).scalar_one())
 
 
 def _wire(task_id: str, network_id: str, sequence: int, at: datetime, fields: dict[str, Any]) -> dict[str, Any]:

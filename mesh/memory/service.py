@@ -1,14 +1,16 @@
 """Shared memory: add, list, and recall what is most relevant to a step."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Text, cast, func, insert, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Row, Text, cast, func, or_, select, text
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from mesh.clock import Clock
+from mesh.db.prepared import Prepared
 from mesh.db.tables import memories
 from mesh.db.unit_of_work import Database
 from mesh.ids import new_id
@@ -70,7 +72,9 @@ class Memory:
         """Remember an item that a user gives."""
         with self._database.begin() as work:
             require(work.connection, principal, network_id)
-            (memory_id,) = remember(work.connection, network_id, [new], Source("user"), now=self._clock())
+            memory_id, now = new_id("memory"), self._clock()
+            values = remembering_values({memory_id: new}, Source("user"), now=now)
+            work.connection.execute(_REMEMBER, {**values, "network_id": network_id, "now": now})
             row = work.connection.execute(select(memories).where(memories.c.id == memory_id)).one()
         return _view(row)
 
@@ -105,38 +109,44 @@ class Memory:
             return [_view(row) for row in work.connection.execute(found.order_by(*order).limit(limit))]
 
 
-def remember(
-    connection: Connection, network_id: str, items: Sequence[NewMemory], source: Source, *, now: datetime
-) -> list[str]:
-    """Store items within the caller's transaction; answers their ids."""
+def remembering(source: str) -> str:
+    """SQL that stores new items for each row of `source`, which has the `network_id`."""
+    return f"""
+        INSERT INTO memories (
+            id, network_id, type, content, confidence, metadata, pinned, expires_at,
+            source_kind, agent_id, task_id, version, created_at, updated_at)
+        SELECT new.id, network_id, new.type, new.content, new.confidence, new.metadata, new.pinned, new.expires_at,
+            :source_kind, :agent_id, :source_task_id, 1, :now, :now
+        FROM {source}, jsonb_to_recordset(CAST(:memories AS jsonb)) AS new (
+            id text, type text, content text, confidence float, metadata jsonb, pinned boolean,
+            expires_at timestamptz)"""  # noqa: S608  # built from constants of ours
+
+
+def remembering_values(items: Mapping[str, NewMemory], source: Source, *, now: datetime) -> dict[str, Any]:
+    """The parameters of `remembering`, but for `now`; `items` by their ids."""
     rows = [
         {
-            "id": new_id("memory"),
-            "network_id": network_id,
+            "id": memory_id,
             "type": item.type,
             "content": item.content,
             "confidence": item.confidence,
             "metadata": dict(item.metadata),
             "pinned": item.pinned,
-            "expires_at": now + timedelta(seconds=item.ttl_seconds) if item.ttl_seconds else None,
-            "source_kind": source.kind,
-            "agent_id": source.agent_id,
-            "task_id": source.task_id,
-            "version": 1,
-            "created_at": now,
-            "updated_at": now,
+            "expires_at": (now + timedelta(seconds=item.ttl_seconds)).isoformat() if item.ttl_seconds else None,
         }
-        for item in items
+        for memory_id, item in items.items()
     ]
-    if rows:
-        connection.execute(insert(memories), rows)
-    return [str(row["id"]) for row in rows]
+    origin = {"source_kind": source.kind, "agent_id": source.agent_id, "source_task_id": source.task_id}
+    return {"memories": json.dumps(rows), **origin}
+
+
+_REMEMBER = text(remembering("(SELECT CAST(:network_id AS text) AS network_id) here"))
 
 
 # The newest by ix_memories_network_id_id; the search is parsed once, not once a row.
-_RECALL = text(
+_RECALL = Prepared(
     """
-    WITH about AS (
+    WITH about AS MATERIALIZED (
         SELECT CAST(replace(CAST(plainto_tsquery('english', :about) AS text), ' & ', ' | ') AS tsquery) AS words
     ), newest AS (
         SELECT * FROM memories
@@ -145,7 +155,10 @@ _RECALL = text(
     )
     SELECT newest.id AS memory_id, newest.type, newest.content, newest.confidence FROM newest, about
     ORDER BY newest.pinned DESC, ts_rank(newest.words, about.words) DESC, newest.id DESC LIMIT :limit
-    """
+    """,
+    now="timestamptz",
+    window="int",
+    limit="int",
 )
 
 
@@ -165,7 +178,9 @@ def recall(connection: Connection, network_id: str, about: str, *, now: datetime
     Relevance is by words (PostgreSQL full text), among the newest items.
     """
     values = {"network_id": network_id, "about": about, "now": now, "window": RECALL_WINDOW, "limit": RECALL_LIMIT}
-    return [Recalled(*row) for row in connection.execute(_RECALL, values)]
+    return [
+        Recalled(row.memory_id, row.type, row.content, row.confidence) for row in _RECALL.execute(connection, values)
+    ]
 
 
 def _alive(now: datetime) -> ColumnElement[bool]:

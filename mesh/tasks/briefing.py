@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row
 
 from mesh.agents.prompts import AgentView, FinishedStep, MemoryView, TaskView
 from mesh.agents.runner import DecisionBrief, StepBrief
 from mesh.costs.ledger import Spender
+from mesh.db.prepared import Prepared
 from mesh.dispatch.queues import COORDINATOR
 from mesh.errors import StepLostError
 from mesh.memory.service import recall
@@ -34,7 +35,7 @@ class AgentRemovedError(Exception):
 
 
 # Primary keys, and uq_agents_network_id_name.  A decision is any coordinator's when the one it was for has left.
-_TASK = text(
+_TASK = Prepared(
     """
     SELECT tasks.status, tasks.network_id, tasks.key_id, tasks.task, tasks.context, tasks.model_selection,
         tasks.started_at, tasks.expires_at, networks.shared_context, networks.max_iterations,
@@ -45,14 +46,15 @@ _TASK = text(
         AND (agents.id = :agent_id OR (:decision AND agents.type = 'coordinator'))
     WHERE tasks.id = :task_id
     ORDER BY agents.id = :agent_id DESC, agents.id LIMIT 1
-    """
+    """,
+    decision="boolean",
 )
 
 # uq_agents_network_id_name
-_SPECIALISTS = text("SELECT * FROM agents WHERE network_id = :network_id AND type <> :type ORDER BY id")
+_SPECIALISTS = Prepared("SELECT * FROM agents WHERE network_id = :network_id AND type <> :type ORDER BY id")
 
 # ix_steps_task_id_iteration, both.
-_FINISHED = text(
+_FINISHED = Prepared(
     """
     SELECT key, agent_name, description, state, output, confidence, error FROM steps
     WHERE task_id = :task_id AND kind = 'agent' AND state IN ('succeeded', 'failed', 'cancelled', 'skipped')
@@ -60,12 +62,14 @@ _FINISHED = text(
     """
 )
 
-_INPUTS = text(
+_INPUTS = Prepared(
     """
     SELECT key, agent_name, description, state, output, confidence, error FROM steps
     WHERE task_id = :task_id AND iteration = :iteration AND kind = 'agent' AND key = ANY(:keys)
     ORDER BY id
-    """
+    """,
+    iteration="int",
+    keys="text[]",
 )
 
 
@@ -77,7 +81,7 @@ def prepare(connection: Connection, claim: Claim, *, now: datetime) -> Briefing:
         AgentRemovedError: nobody is left to do it.
     """
     values = {"task_id": claim.task_id, "agent_id": claim.agent_id, "decision": claim.kind == StepKind.DECISION}
-    task = connection.execute(_TASK, values).first()
+    task = _TASK.execute(connection, values).first()
     if task is None or task.status != TaskStatus.PROCESSING:
         raise StepLostError("The task has ended.")
     if task.agent_id is None:
@@ -118,7 +122,7 @@ def _decision(  # what the brief is made of
     common: dict[str, Any],
     now: datetime,
 ) -> DecisionBrief:
-    specialists = connection.execute(_SPECIALISTS, {"network_id": task.network_id, "type": COORDINATOR})
+    specialists = _SPECIALISTS.execute(connection, {"network_id": task.network_id, "type": COORDINATOR})
     team = [_agent(member) for member in specialists]
     left = (task.expires_at - now) / (task.expires_at - task.started_at)
     return DecisionBrief(
@@ -135,7 +139,7 @@ def _finished(connection: Connection, claim: Claim) -> list[FinishedStep]:
     """What specialists did in this task so far, in order."""
     if claim.iteration == 1:
         return []
-    return [_finished_step(row) for row in connection.execute(_FINISHED, {"task_id": claim.task_id})]
+    return [_finished_step(row) for row in _FINISHED.execute(connection, {"task_id": claim.task_id})]
 
 
 def _inputs(connection: Connection, claim: Claim) -> list[FinishedStep]:
@@ -143,7 +147,7 @@ def _inputs(connection: Connection, claim: Claim) -> list[FinishedStep]:
     if not claim.depends_on:
         return []
     values = {"task_id": claim.task_id, "iteration": claim.iteration, "keys": list(claim.depends_on)}
-    return [_finished_step(row) for row in connection.execute(_INPUTS, values)]
+    return [_finished_step(row) for row in _INPUTS.execute(connection, values)]
 
 
 def _finished_step(row: Row[Any]) -> FinishedStep:

@@ -20,6 +20,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from mesh.db.prepared import Prepared
+
 TURN = 2
 NEWCOMER = 1
 
@@ -71,7 +73,7 @@ class Claim:
 # `more` scans ix_steps_turn from the turn that was taken, past the dead rows before it; without an order, or as EXISTS,
 # the planner reads the table from its start instead, which is long when its statistics are behind.
 # The commit need not wait for the disk: the ledger row that precedes any call does, and it comes later in the log.
-_CLAIM = text(
+_CLAIM = Prepared(
     """
     WITH turn AS (
         SELECT id, owner, turn FROM steps
@@ -91,20 +93,21 @@ _CLAIM = text(
     SET state = 'running', attempt = attempt + 1, worker_id = :worker_id, started_at = :now,
         turn = (SELECT turn FROM turn)
     WHERE id = (SELECT id FROM best)
-    RETURNING id, task_id, owner, queue, kind, iteration, key, agent_id, agent_name, agent_type, description,
+    RETURNING id AS step_id, task_id, owner, queue, kind, iteration, key, agent_id, agent_name, agent_type, description,
         depends_on, attempt, failures,
         (SELECT true FROM steps other
          WHERE queue = :queue AND state = 'ready' AND turn >= (SELECT turn FROM turn) AND id <> (SELECT id FROM best)
          ORDER BY turn LIMIT 1) IS NOT NULL AS more,
         set_config('synchronous_commit', 'off', true)
-    """
+    """,
+    now="timestamptz",
 )
 
 
 # A claim that overtakes holds two rows until it commits, and leaves one of them: whoever took that one for gone would
 # waste its permit, and the step wait for the sweep.
 _MOST_TRIES = 3
-_ANY_READY = text(
+_ANY_READY = Prepared(
     "SELECT true FROM steps WHERE queue = :queue AND state = 'ready' AND turn IS NOT NULL ORDER BY turn LIMIT 1"
 )
 
@@ -112,16 +115,16 @@ _ANY_READY = text(
 def claim(connection: Connection, *, queue: str, worker_id: str, now: datetime) -> Claim | None:
     """Take the next step of `queue` for `worker_id`, or None when there is nothing to do."""
     for _ in range(_MOST_TRIES):
-        row = connection.execute(_CLAIM, {"queue": queue, "worker_id": worker_id, "now": now}).first()
+        row = _CLAIM.execute(connection, {"queue": queue, "worker_id": worker_id, "now": now}).first()
         if row is not None:
-            return Claim(*row[:-1])
-        if connection.execute(_ANY_READY, {"queue": queue}).first() is None:
+            return Claim(**{name: value for name, value in row._mapping.items() if name != "set_config"})
+        if _ANY_READY.execute(connection, {"queue": queue}).first() is None:
             return None
     return None
 
 
 # Each ready one gets a turn as it is stored; several of one owner in one queue get one after the other.
-_INSERT = text(
+_INSERT = Prepared(
     f"""
     INSERT INTO steps (
         id, task_id, owner, queue, kind, iteration, key, agent_id, agent_name, agent_type, description, depends_on,
@@ -136,17 +139,19 @@ _INSERT = text(
         id text, task_id text, owner text, queue text, kind text, iteration int, key text, agent_id text,
         agent_name text, agent_type text, description text, depends_on text[], state text, priority smallint,
         error jsonb)
-    """  # noqa: S608  # built from constants only
+    """,  # noqa: S608  # built from constants only
+    steps="jsonb",
+    now="timestamptz",
 )
 
 
 def insert_steps(connection: Connection, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> list[str]:
     """Store new steps (rows by the names of the columns); answers the queue of each that is ready."""
-    connection.execute(_INSERT, {"steps": json.dumps(rows), "now": now})
+    _INSERT.execute(connection, {"steps": json.dumps(rows), "now": now})
     return [row["queue"] for row in rows if row["state"] == "ready"]
 
 
-_READY = text(
+_READY = Prepared(
     f"""
     UPDATE steps
     SET state = 'ready', not_before = NULL, worker_id = NULL,
@@ -155,7 +160,9 @@ _READY = text(
           FROM steps WHERE id = ANY(:ids)) placed
     WHERE steps.id = placed.id AND steps.state = ANY(:from_states)
     RETURNING steps.queue
-    """  # noqa: S608  # built from constants only
+    """,  # noqa: S608  # built from constants only
+    ids="text[]",
+    from_states="text[]",
 )
 
 
@@ -163,7 +170,7 @@ def make_ready(connection: Connection, step_ids: Sequence[str], *, from_states: 
     """Queue steps that are in one of `from_states`; answers the queue of each that was."""
     if not step_ids:
         return []
-    rows: Any = connection.execute(_READY, {"ids": list(step_ids), "from_states": list(from_states)})
+    rows: Any = _READY.execute(connection, {"ids": list(step_ids), "from_states": list(from_states)})
     return [row.queue for row in rows]
 
 

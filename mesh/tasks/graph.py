@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, text, update
 
+from mesh.db.prepared import Prepared
 from mesh.db.tables import steps, tasks, workers
 from mesh.db.unit_of_work import UnitOfWork
 from mesh.dispatch.queues import COORDINATOR, CUSTOM, OWN_QUEUE_TYPES, for_step
@@ -90,12 +91,15 @@ def _reopen(connection: Connection, task: Row[Any]) -> None:
 
 
 # ix_steps_task_id_iteration
-_ROUND = text("SELECT id, kind, key, state, depends_on FROM steps WHERE task_id = :task_id AND iteration = :iteration")
+_ROUND = Prepared(
+    "SELECT id, kind, key, state, depends_on FROM steps WHERE task_id = :task_id AND iteration = :iteration",
+    iteration="int",
+)
 
 
 def continue_run(connection: Connection, task: Row[Any], *, now: datetime) -> Changes:
     """Make ready or skip what the present round allows; when the round has ended, order the next decision."""
-    rows = connection.execute(_ROUND, {"task_id": task.id, "iteration": task.iterations}).all()
+    rows = _ROUND.execute(connection, {"task_id": task.id, "iteration": task.iterations}).all()
     # The decision stands beside the steps that it ordered; prefixes keep its key from meeting one of theirs.
     step = advance(
         [
@@ -106,7 +110,7 @@ def continue_run(connection: Connection, task: Row[Any], *, now: datetime) -> Ch
         ]
     )
     if step.done:
-        connection.execute(_NEXT_ITERATION, {"id": task.id})
+        _NEXT_ITERATION.execute(connection, {"id": task.id})
         return Changes(queues=order_decision(connection, task, task.iterations + 1, now=now))
     return Changes(queues=_advance_round(connection, step, now=now))
 
@@ -119,15 +123,15 @@ def _advance_round(connection: Connection, step: Advance, *, now: datetime) -> l
     return make_ready(connection, step.ready, from_states=[StepState.BLOCKED])
 
 
-_NEXT_ITERATION = text("UPDATE tasks SET iterations = iterations + 1 WHERE id = :id")
+_NEXT_ITERATION = Prepared("UPDATE tasks SET iterations = iterations + 1 WHERE id = :id")
 
 # uq_agents_network_id_name
-_MEMBERS = text("SELECT id, name, type FROM agents WHERE network_id = :network_id ORDER BY id")
+_MEMBERS = Prepared("SELECT id, name, type FROM agents WHERE network_id = :network_id ORDER BY id")
 
 
 def order_decision(connection: Connection, task: Row[Any], iteration: int, *, now: datetime) -> list[str]:
     """Store the coordinator's decision number `iteration` as a ready step; answers its queue."""
-    members = connection.execute(_MEMBERS, {"network_id": task.network_id}).all()
+    members = _MEMBERS.execute(connection, {"network_id": task.network_id}).all()
     coordinator = next(member for member in members if member.type == COORDINATOR)
     planned = PlannedStep(f"decision_{iteration}", coordinator.name, "Decide what is to be done next.", ())
     row = _row(task, planned, coordinator, StepKind.DECISION, iteration, frozenset())
@@ -138,7 +142,7 @@ def add_steps(
     connection: Connection, task: Row[Any], planned: Sequence[PlannedStep], *, now: datetime
 ) -> tuple[list[dict[str, Any]], Changes]:
     """Store a decision's steps in the present iteration; answers their rows, and what follows at once."""
-    found = connection.execute(_MEMBERS, {"network_id": task.network_id})
+    found = _MEMBERS.execute(connection, {"network_id": task.network_id})
     members = {member.name: member for member in found}
     live = _live_queues(connection, (members[step.agent].type for step in planned if step.agent in members))
     rows = [_row(task, step, members.get(step.agent), StepKind.AGENT, task.iterations, live) for step in planned]

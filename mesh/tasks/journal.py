@@ -4,11 +4,10 @@ models.gateway -> here.  Opening a call is also the fence: it takes the task's r
 this attempt's, so that nothing is asked for a task that was cancelled or a step that another worker has.
 """
 
-from sqlalchemy import Connection, text
-
 from mesh.clock import Clock
 from mesh.costs import ledger
 from mesh.costs.ledger import Bill, Opening, Spender
+from mesh.db.prepared import Prepared
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.errors import ModelCallError, StepLostError
 from mesh.events import log, types
@@ -18,14 +17,25 @@ from mesh.tasks.claims import Claim
 from mesh.tasks.wakeups import Wakeups
 
 # The task's row first, as everywhere; whatever changed the step while this waited for it is seen by the update.
-_FENCE = text(
-    """
+_OPEN = Prepared(
+    f"""
     WITH alive AS (
         SELECT id FROM tasks WHERE id = :task_id AND status = 'processing' FOR NO KEY UPDATE
-    )
-    UPDATE steps SET model = :model
-    WHERE id = :step_id AND attempt = :attempt AND state = 'running' AND EXISTS (SELECT 1 FROM alive)
-    """
+    ), mine AS (
+        UPDATE steps SET model = :model
+        WHERE id = :step_id AND attempt = :attempt AND state = 'running' AND EXISTS (SELECT FROM alive)
+        RETURNING id
+    ), booked AS ({ledger.opening("mine")}
+    ), {log.appending("EXISTS (SELECT FROM booked)")}
+    SELECT (SELECT count(*) FROM mine) AS mine, (SELECT before FROM numbered) AS before
+    """,  # noqa: S608  # built from constants of ours
+    attempt="int",
+    reserved_usd="numeric",
+    unpriced="boolean",
+    sandbox="boolean",
+    now="timestamptz",
+    count="int",
+    events="jsonb",
 )
 
 
@@ -45,34 +55,28 @@ class StepJournal:
 
     def opened(self, call: ModelCall, *, after: ModelCallError | None, previous: Model | None) -> None:
         """Reserve the call's worst case; an attempt's first call starts the step, one after a failure falls back."""
-        now = self._clock()
+        claim, spender = self._claim, self._spender
+        opening = Opening(
+            call_id=call.call_id,
+            requested_model=call.requested_model,
+            model=call.model.name,
+            provider=call.model.provider,
+            reserved_usd=call.worst_case_usd,
+            unpriced=not call.model.priced,
+            sandbox=self._sandbox,
+        )
+        batch = log.Batch(claim.task_id, self._events(call, after, previous), at=self._clock())
+        values = {**ledger.opening_values(spender, opening), **batch.values()}
 
         def open_row(work: UnitOfWork) -> None:
-            self._fence(work.connection, call.model.name)
-            opening = Opening(
-                call_id=call.call_id,
-                requested_model=call.requested_model,
-                model=call.model.name,
-                provider=call.model.provider,
-                reserved_usd=call.worst_case_usd,
-                unpriced=not call.model.priced,
-                sandbox=self._sandbox,
-            )
-            if not ledger.open_call(work.connection, self._spender, opening, now=now):
-                return  # the commit that broke off had taken place
-            network_id = self._spender.network_id or ""
-            events = self._events(call, after, previous)
-            stored = log.append(work.connection, self._claim.task_id, network_id, events, at=now)
-            self._wakeups.events(work, self._claim.task_id, stored)
+            row = _OPEN.execute(work.connection, values).one()
+            if not row.mine:
+                raise StepLostError("The step is no longer this attempt's.")
+            if row.before is not None:  # else the write that broke off had taken place
+                self._wakeups.events(work, claim.task_id, batch.stored(spender.network_id or "", row.before))
 
-        self._database.persist(open_row)
+        self._database.persist(open_row, atomic=False)
         self._started = True
-
-    def _fence(self, connection: Connection, model: str) -> None:
-        claim = self._claim
-        values = {"task_id": claim.task_id, "step_id": claim.step_id, "attempt": claim.attempt, "model": model}
-        if connection.execute(_FENCE, values).rowcount == 0:
-            raise StepLostError("The step is no longer this attempt's.")
 
     def _events(self, call: ModelCall, after: ModelCallError | None, previous: Model | None) -> list[types.Event]:
         claim = self._claim
@@ -89,7 +93,8 @@ class StepJournal:
         def end_row(work: UnitOfWork) -> None:
             connection = work.connection
             if raw is not None:
-                ledger.settle(connection, call.call_id, bill_of(raw), seconds=seconds, now=now, error_code=error.code)
+                bill = bill_of(raw)
+                ledger.close_useless(connection, call.call_id, bill, seconds=seconds, error_code=error.code, now=now)
             elif error.may_cost:
                 ledger.close_unknown(connection, call_id=call.call_id, now=now, error_code=error.code)
             else:

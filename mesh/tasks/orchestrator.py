@@ -5,20 +5,22 @@ ready, the next decision or the result.  A reply whose step is lost is paid for 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from mesh.agents.schemas import Decision, MemoryNote
+from mesh.agents.schemas import Decision
 from mesh.agents.schemas import Reply as AgentReply
 from mesh.clock import Clock
 from mesh.costs import ledger
+from mesh.db.prepared import Prepared
 from mesh.db.unit_of_work import Database, UnitOfWork
-from mesh.events import types
-from mesh.memory.service import NewMemory, Source, remember
+from mesh.events import log, types
+from mesh.ids import new_id
+from mesh.memory.service import NewMemory, Source, remembering, remembering_values
 from mesh.models.calls import Reply
 from mesh.tasks import graph
 from mesh.tasks.claims import Claim
@@ -76,19 +78,19 @@ class Orchestrator:
 
     def _finish(self, work: UnitOfWork, claim: Claim, reply: Reply[Any]) -> Sequence[str]:
         now = self._clock()
-        task = graph.lock(work.connection, claim.task_id)
-        ledger.settle(work.connection, reply.call_id, bill_of(reply.raw), seconds=reply.latency_seconds, now=now)
-        if task is None or not _succeed(work.connection, claim, reply, now):
+        notes = {new_id("memory"): NewMemory(note.content, note.type, note.confidence) for note in reply.value.memories}
+        batch = log.Batch(claim.task_id, _happened(claim, reply, notes), at=now)
+        values = {**_reply_values(claim, reply, notes, now), **batch.values()}
+        task = _STORE.execute(work.connection, values).first()
+        if task is None:
             return []
-        changes = Changes([_completed(claim, reply)])
-        self._remember(work.connection, claim, task, reply.value.memories, changes, now)
         more = (
             self._decided(work.connection, task, reply.value, now)
             if claim.kind == StepKind.DECISION
             else graph.continue_run(work.connection, task, now=now)
         )
-        changes.events += more.events
-        graph.publish(work, self._wakeups, task, changes, now=now)
+        self._wakeups.events(work, task.id, batch.stored(task.network_id, task.before))
+        graph.publish(work, self._wakeups, task, more, now=now)
         return more.queues
 
     def _decided(self, connection: Connection, task: Row[Any], decision: Decision, now: datetime) -> Changes:
@@ -112,22 +114,6 @@ class Orchestrator:
             for row in ordered
         ]
         return Changes([types.Plan(task.iterations, listed), *more.events], more.queues)
-
-    def _remember(  # all of one finish
-        self,
-        connection: Connection,
-        claim: Claim,
-        task: Row[Any],
-        notes: Sequence[MemoryNote],
-        changes: Changes,
-        now: datetime,
-    ) -> None:
-        items = [NewMemory(note.content, note.type, note.confidence) for note in notes]
-        source = Source("agent", claim.agent_id, claim.task_id)
-        for memory_id, item in zip(remember(connection, task.network_id, items, source, now=now), items, strict=True):
-            changes.events.append(
-                types.MemoryAdded(memory_id, item.type, item.content, item.confidence, claim.agent_name, claim.agent_id)
-            )
 
     def _fail(self, work: UnitOfWork, claim: Claim, failure: Failure) -> Sequence[str]:
         now = self._clock()
@@ -160,12 +146,34 @@ def step_failed_for_good(
     return graph.continue_run(connection, task, now=now)
 
 
-_SUCCEED = text(
-    """
-    UPDATE steps SET state = 'succeeded', output = :output, confidence = :confidence, model = :model,
-        error = NULL, finished_at = :now
-    WHERE id = :step_id AND attempt = :attempt AND state = 'running'
-    """
+# All that a reply changes for sure, in one round trip: while the task's row is locked, its other steps wait.  The
+# ledger is settled whatever became of the step, but after the task's row is locked, as everywhere.
+_STORE = Prepared(
+    f"""
+    WITH alive AS (
+        SELECT id, network_id FROM tasks WHERE id = :task_id FOR NO KEY UPDATE
+    ), settled AS ({ledger.SETTLING} AND (SELECT count(*) FROM alive) >= 0
+    ), mine AS (
+        UPDATE steps SET state = 'succeeded', output = :output, confidence = :confidence, model = :model,
+            error = NULL, finished_at = :now
+        WHERE id = :step_id AND attempt = :attempt AND state = 'running' AND EXISTS (SELECT FROM alive)
+        RETURNING id AS step_id
+    ), remembered AS ({remembering("mine, alive")}
+    ), {log.appending("EXISTS (SELECT FROM mine)")}
+    SELECT * FROM numbered
+    """,  # noqa: S608  # built from constants of ours
+    prompt_tokens="bigint",
+    completion_tokens="bigint",
+    cached_tokens="bigint",
+    reasoning_tokens="bigint",
+    cost_usd="numeric",
+    seconds="float8",
+    confidence="float8",
+    attempt="int",
+    now="timestamptz",
+    count="int",
+    events="jsonb",
+    memories="jsonb",
 )
 
 _FAIL = text(
@@ -184,11 +192,17 @@ _PARK = text(
 )
 
 
-def _succeed(connection: Connection, claim: Claim, reply: Reply[Any], now: datetime) -> bool:
+def _reply_values(claim: Claim, reply: Reply[Any], notes: Mapping[str, NewMemory], now: datetime) -> dict[str, Any]:
     value: Decision | AgentReply = reply.value
-    output = value.result if isinstance(value, AgentReply) else (value.content or value.reasoning)
-    values = {"output": output, "confidence": value.confidence, "model": reply.model.name, "now": now}
-    return _write(connection, claim, _SUCCEED, values)
+    return {
+        **ledger.settling_values(reply.call_id, bill_of(reply.raw), seconds=reply.latency_seconds),
+        **remembering_values(notes, Source("agent", claim.agent_id, claim.task_id), now=now),
+        "step_id": claim.step_id,
+        "attempt": claim.attempt,
+        "output": value.result if isinstance(value, AgentReply) else (value.content or value.reasoning),
+        "confidence": value.confidence,
+        "model": reply.model.name,
+    }
 
 
 def _fail_step(connection: Connection, claim: Claim, failure: Failure, *, will_retry: bool, now: datetime) -> bool:
@@ -205,10 +219,11 @@ def _write(connection: Connection, claim: Claim, statement: TextClause, values: 
     return connection.execute(statement, {**values, **fence}).rowcount == 1
 
 
-def _completed(claim: Claim, reply: Reply[Any]) -> types.StepCompleted:
+def _happened(claim: Claim, reply: Reply[Any], notes: Mapping[str, NewMemory]) -> list[types.Event]:
+    """The step's end, and what its agent wants remembered."""
     value: Decision | AgentReply = reply.value
     usage = reply.raw.usage
-    return types.StepCompleted(
+    completed = types.StepCompleted(
         step_id=claim.step_id,
         agent=claim.agent_name,
         agent_id=claim.agent_id,
@@ -219,6 +234,11 @@ def _completed(claim: Claim, reply: Reply[Any]) -> types.StepCompleted:
         cost_usd=float(reply.raw.cost_usd or 0),
         duration_seconds=round(reply.latency_seconds, 3),
     )
+    remembered = [
+        types.MemoryAdded(memory_id, item.type, item.content, item.confidence, claim.agent_name, claim.agent_id)
+        for memory_id, item in notes.items()
+    ]
+    return [completed, *remembered]
 
 
 def _expiry(task: Row[Any], now: datetime) -> dict[str, str] | None:

@@ -1,4 +1,4 @@
-"""first schema"""
+"""First schema."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -184,6 +184,7 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["network_id"], ["networks.id"], name=op.f("fk_tasks_network_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tasks")),
+        postgresql_with={"fillfactor": 70},
     )
     op.create_index("ix_tasks_network_id_id", "tasks", ["network_id", "id"], unique=False)
     op.create_index(
@@ -247,6 +248,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_steps_task_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_steps")),
         postgresql_with={
+            "fillfactor": 70,
             "autovacuum_vacuum_scale_factor": 0,
             "autovacuum_vacuum_threshold": 5000,
             "autovacuum_vacuum_cost_delay": 0,

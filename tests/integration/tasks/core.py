@@ -63,7 +63,8 @@ class Core:
         network_id = self.task(claim.task_id).network_id
         spender = Spender(claim.owner, None, network_id, claim.task_id, claim.step_id, claim.agent_type, claim.attempt)
         with self.database.begin() as work:
-            ledger.open_call(work.connection, spender, opening, now=self.clock())
+            values = {**ledger.opening_values(spender, opening), "now": self.clock()}
+            work.connection.execute(text(ledger.opening("(SELECT 1) once")), values)
         return opening.call_id
 
     def finish(self, claim: Claim, value: Decision | Reply) -> None:
