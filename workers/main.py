@@ -29,6 +29,11 @@ from workers.jobs import agents, control
 
 log = structlog.get_logger(__name__)
 
+# How long a thread may compute before another one gets its turn.  A call is about 4 ms of LiteLLM in small pieces; with
+# Python's 5 ms, dozens of threads interrupt each other in the middle: 12 to 14 ms CPU a step above a bare loop, against
+# 9.6 to 10 with this, and no more latency (measured in turn).
+SWITCH_SECONDS = 0.02
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -53,6 +58,7 @@ def main(pool: Pool) -> None:
     """
     settings = load()
     logging.configure(settings.log_level)
+    sys.setswitchinterval(SWITCH_SECONDS)
     mesh = build(settings, name="mesh-control" if pool.control else "mesh-worker", prepares=not pool.control)
     holder = Holder(new_id("worker"), "worker", socket.gethostname(), os.getpid(), pool.queues, pool.slots)
     app = celery_app.create(settings, pool.queues)

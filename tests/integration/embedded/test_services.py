@@ -226,7 +226,10 @@ def test_a_part_that_ignores_its_stop_signal_is_killed_with_its_children(
     with Supervisor() as supervisor:
         supervisor.add(stubborn)
         supervisor.wait_ready()
-        family = descendants(os.getpid())
+        pid = supervisor.pid("stubborn")
+        assert pid is not None
+        family = {pid} | descendants(pid)
+    assert len(family) > 1
     assert not alive(family)
 
 

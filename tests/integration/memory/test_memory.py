@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import text
 
 from mesh.agents.runner import Runner
 from mesh.db import engine as engines
 from mesh.errors import NotFoundError
-from mesh.memory.service import RECALL_LIMIT, Memory, NewMemory, Source, recall, remember
+from mesh.memory.service import RECALL_LIMIT, Memory, NewMemory, Source, recall, remembering, remembering_values
 from mesh.models.gateway import Gateway
 from mesh.tasks.execution import Execution
 from mesh.testing import FakeModels
@@ -73,7 +74,9 @@ def test_filters_narrow_a_list(core: Core, memory: Memory, network: str) -> None
     add(memory, network, "unsure", confidence=0.4, type="feedback")
     with core.database.begin() as work:
         item = NewMemory("from a task", "decision", 0.8)
-        remember(work.connection, network, [item], Source("agent", "agent_1", "task_1"), now=core.clock())
+        values = remembering_values({"memory_1": item}, Source("agent", "agent_1", "task_1"), now=core.clock())
+        statement = text(remembering("(SELECT CAST(:network_id AS text) AS network_id) here"))
+        work.connection.execute(statement, {**values, "network_id": network, "now": core.clock()})
     assert listed(memory, network, type="feedback") == ["unsure"]
     assert listed(memory, network, min_confidence=0.8) == ["from a task", "sure"]
     assert listed(memory, network, task_id="task_1") == ["from a task"]

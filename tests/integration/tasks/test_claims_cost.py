@@ -100,7 +100,7 @@ def pages(connection: Connection, run: Callable[[], object]) -> int:
         run()
         event.remove(connection, "before_cursor_execute", note)
         tried.rollback()
-    ((statement, parameters),) = statements
+    ((statement, parameters),) = [each for each in statements if not each[0].startswith("PREPARE")]
     explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
     (explained,) = connection.exec_driver_sql(explain, parameters).scalar_one()
     top = explained["Plan"]

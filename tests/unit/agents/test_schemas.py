@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 from mesh.agents.schemas import (
     Decision,
-    InvalidReplyError,
     MemoryNote,
     Reply,
     Subtask,
@@ -20,6 +19,7 @@ from mesh.agents.schemas import (
     parse_reply,
     reply_schema,
 )
+from mesh.errors import InvalidReplyError
 
 AGENTS = ("Content Specialist", 'The "Critic"')
 NOTE = {"type": "fact", "content": "Developers dislike hype", "confidence": 0.9}
