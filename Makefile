@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check lint types imports unit bench load chaos soak fmt clean
+.PHONY: help setup demo run test check lint types imports unit bench load chaos fmt clean
 
 help: ## This list
 	@echo 'AI Mesh Network. Begin with: make demo'
@@ -47,14 +47,11 @@ unit: setup
 bench: setup ## Latency and throughput of a task, beside a control
 	@$(BIN)/python -m tests.load.bench $(ARGS)
 
-load: setup ## Many callers at once, and what they are promised meanwhile
-	@$(BIN)/python -m tests.load $(ARGS)
+load: setup ## A thousand tasks at once, beside a control
+	@$(BIN)/python -m tests.load.bench --runs 0 --steps 0 --burst 1000 --rounds 1 $(ARGS)
 
 chaos: setup ## Kill processes and flush Redis while tasks run: none may be lost, none paid twice
 	@$(BIN)/pytest tests/chaos $(ARGS)
-
-soak: setup ## Hours of steady load: memory, connections and latency must stay level
-	@$(BIN)/python -m tests.load.soak $(ARGS)
 
 fmt: setup ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix
