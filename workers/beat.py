@@ -57,20 +57,35 @@ def main() -> None:
 
 
 def _lead(app: Celery, leadership: Leadership, stopping: threading.Event) -> None:
-    service: Service | None = None
+    scheduling: _Scheduling | None = None
     while not stopping.is_set():
-        if leadership.held() and service is None:
+        leads = leadership.held()
+        if leads and scheduling is None:
             log.info("beat_leads")
-            service = Service(app, max_interval=TICK_SECONDS, scheduler_cls=Scheduler)
-            threading.Thread(target=service.start, kwargs={"embedded_process": True}, daemon=True).start()
-        elif not leadership.held() and service is not None:
+            scheduling = _Scheduling(app)
+        elif not leads and scheduling is not None:
             log.warning("beat_stands_by")
-            service.stop(wait=True)
-            service = None
+            scheduling.stop()
+            scheduling = None
         stopping.wait(STANDBY_SECONDS)
-    if service is not None:
-        service.stop(wait=True)
+    if scheduling is not None:
+        scheduling.stop()
     leadership.resign()
+
+
+class _Scheduling:
+    """Celery's beat in a thread of its own."""
+
+    def __init__(self, app: Celery) -> None:
+        self._service = Service(app, max_interval=TICK_SECONDS, scheduler_cls=Scheduler)
+        start = {"embedded_process": True}
+        self._thread = threading.Thread(target=self._service.start, kwargs=start, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop it; while the broker is away it hangs, and ends with the process."""
+        self._service.stop()
+        self._thread.join(timeout=2 * TICK_SECONDS)
 
 
 if __name__ == "__main__":

@@ -41,12 +41,14 @@ class Heart:
         ]
 
     def start(self) -> None:
-        """Take the lease, then keep it.
-
-        Raises:
-            UnavailableError: the database does not answer.
-        """
-        self._leases.renew(self._holder, [])
+        """Take the lease, then keep it; waits for the database, since without a lease nothing may be claimed."""
+        while not self._stopping.is_set():
+            try:
+                self._leases.renew(self._holder, [])
+                break
+            except UnavailableError as error:
+                log.warning("lease_not_taken", reason=str(error))
+                self._stopping.wait(BEAT_SECONDS)
         for thread in self._threads:
             thread.start()
 
@@ -69,19 +71,25 @@ class Heart:
                 log.exception("heartbeat_failed", thread=threading.current_thread().name)
 
     def _beat(self) -> None:
-        running: Sequence[tuple[str, int]] = self._in_flight.present() if self._in_flight else []
         try:
-            renewal = self._leases.renew(self._holder, running)
-            self._sweep.give_back(renewal.orphans)
+            renewal = self._leases.renew(self._holder, self._present())
+            for step_id, attempt in renewal.lost:
+                self._stop(step_id, attempt)
+            # What was claimed while the renewal was under way is no orphan.
+            present = set(self._present())
+            self._sweep.give_back([orphan for orphan in renewal.orphans if orphan not in present])
         except UnavailableError as error:
             # Others could not renew either, perhaps: nobody is declared dead until they had the time to.
             self._no_sweep_before = time.monotonic() + LEASE.total_seconds()
             log.warning("lease_not_renewed", reason=str(error))
-            return
-        for step_id, attempt in renewal.lost:
-            if self._in_flight:
-                log.info("step_stopped", step_id=step_id, attempt=attempt)
-                self._in_flight.stop(step_id, attempt)
+
+    def _present(self) -> Sequence[tuple[str, int]]:
+        return self._in_flight.present() if self._in_flight else []
+
+    def _stop(self, step_id: str, attempt: int) -> None:
+        if self._in_flight:
+            log.info("step_stopped", step_id=step_id, attempt=attempt)
+            self._in_flight.stop(step_id, attempt)
 
     def _maybe_sweep(self) -> None:
         if self._leadership.held():

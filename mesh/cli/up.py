@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import click
 
 from mesh.dispatch.queues import CONTROL, GENERATE, of_pool
 from mesh.errors import ConfigurationError, MeshError, UnavailableError
+from mesh.security.loopback import is_loopback
 
 if TYPE_CHECKING:
     import httpx
@@ -94,20 +94,13 @@ def running_system(
 
 
 def _with_local_auth(settings: "Settings") -> "Settings":
-    if "auth" not in settings.model_fields_set:
+    if "auth" not in settings.model_fields_set and is_loopback(settings.host):
         settings = settings.model_copy(update={"auth": "local"})
-    if settings.auth == "local" and not _is_loopback(settings.host):
+    if settings.auth == "local" and not is_loopback(settings.host):
         raise ConfigurationError(
             f"Without credentials only this machine may be served, not {settings.host}: set MESH_AUTH=keys."
         )
     return settings
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _with_port(settings: "Settings", port: int | None) -> "Settings":

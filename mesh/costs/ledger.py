@@ -107,8 +107,10 @@ def close_failed(connection: Connection, call_id: str, *, error_code: str, secon
     """End a call that the provider refused or that never reached it: it costs nothing."""
     connection.execute(
         update(model_calls)
-        .where(model_calls.c.id == call_id, model_calls.c.state == "reserved")
-        .values(state="failed", error_code=error_code, latency_seconds=seconds, ended_at=now)
+        .where(model_calls.c.id == call_id, (model_calls.c.state == "reserved") | model_calls.c.estimated)
+        .values(
+            state="failed", cost_usd=0, estimated=False, error_code=error_code, latency_seconds=seconds, ended_at=now
+        )
     )
 
 

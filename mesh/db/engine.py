@@ -14,7 +14,9 @@ _SESSION_OPTIONS = (
     # No statement of ours comes near this; one that does holds locks that others wait for.
     "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=30000 "
     # JIT compiles for longer than our statements run.
-    "-c jit=off -c timezone=UTC"
+    "-c jit=off -c timezone=UTC "
+    # The server, too, notices a client that vanished, and lets go of its locks: leadership is one.
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000"
 )
 
 

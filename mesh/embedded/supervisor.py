@@ -22,6 +22,7 @@ from mesh.errors import UnavailableError
 TICK_SECONDS = 0.02  # one waitpid a part: 0.6% of a core for eight parts
 FIRST_DELAY_SECONDS = 0.1
 LAST_DELAY_SECONDS = 5.0
+LAST_RESORT_SECONDS = 5.0  # after a part's own kill signal
 STABLE_SECONDS = 10.0
 
 
@@ -86,9 +87,11 @@ class _Child:
     def stop(self, *, now: bool) -> None:
         """Ask the process to end, once; make it end when its grace is over, or `now`."""
         assert self.process is not None  # noqa: S101 - for the type checker
-        if now or (self.stop_at is not None and time.monotonic() >= self.stop_at):
+        late = time.monotonic() - self.stop_at if self.stop_at is not None else 0.0
+        if now or (self.stop_at is not None and late >= 0):
+            sure = late > LAST_RESORT_SECONDS  # a part may have been stopped, or be beyond its own kill signal
             with suppress(ProcessLookupError):  # it may have ended since it was looked at
-                os.killpg(self.process.pid, self.part.kill_signal)
+                os.killpg(self.process.pid, signal.SIGKILL if sure else self.part.kill_signal)
         elif self.stop_at is None:
             self.stop_at = time.monotonic() + self.part.grace_seconds
             self.process.send_signal(self.part.stop_signal)

@@ -52,7 +52,7 @@ _APPEND = Prepared(
     count="int",
     events="jsonb",
     now="timestamptz",
-)  # as above
+)
 
 # Primary key, in its order.
 _AFTER = text(

@@ -23,6 +23,9 @@ _BY_STATUS = {
     529: ("overloaded", "The provider is overloaded."),
 }
 
+# Whatever a provider says, a step is asked for again after an hour at most.
+MOST_PATIENCE_SECONDS = 3600.0
+
 # What LiteLLM makes up where the provider sent no error status; every other one without an answer is its own refusal.
 _MADE_UP = (None, 422, 500)
 
@@ -70,6 +73,7 @@ def _retry_after(answer: httpx.Response | Exception) -> float | None:
     headers: Mapping[str, str] = getattr(answer, "headers", None) or {}
     value = headers.get("retry-after")
     try:
-        return float(value) if value else None
+        seconds = float(value) if value else None
     except ValueError:
         return None
+    return min(seconds, MOST_PATIENCE_SECONDS) if seconds is not None and seconds >= 0 else None

@@ -124,6 +124,9 @@ class Gateway:
             return self._call(request, messages, turn)
 
     def _call(self, request: Completion[Any], messages: Messages, turn: _Turn) -> tuple[ModelCall, RawReply]:
+        left = turn.deadline - time.monotonic()
+        if left < LEAST_CALL_SECONDS:
+            raise ModelCallError("timeout", "No time was left to ask the model.")
         limit = turn.model.max_output_tokens
         call = ModelCall(
             call_id=new_id("call"),
@@ -134,7 +137,7 @@ class Gateway:
             max_tokens=min(request.max_tokens, limit) if limit else request.max_tokens,
             temperature=request.temperature,
             top_p=request.top_p,
-            timeout_seconds=max(turn.deadline - time.monotonic(), LEAST_CALL_SECONDS),
+            timeout_seconds=left,
         )
         turn.journal.opened(call, after=turn.after, previous=turn.previous)
         turn.after = turn.previous = None

@@ -13,12 +13,16 @@ from importlib import import_module
 from threading import Thread
 from typing import Any
 
+import structlog
+
 from mesh.errors import ModelCallError
 from mesh.ids import new_id
 from mesh.models.calls import ModelCall, RawReply, Usage
 from mesh.models.catalogue import Model
 from mesh.models.failures import classify
 from mesh.models.providers import Access
+
+log = structlog.get_logger(__name__)
 
 # LiteLLM computes with floats; prices are multiples of 1e-12 US dollars at the finest.
 _COST_QUANTUM = Decimal("1e-12")
@@ -112,7 +116,11 @@ class LiteLLMCalls:
         if not call.model.priced:
             return None
         provider, _, name = call.model.litellm.partition("/")
-        parts = self._litellm.cost_per_token(model=name, custom_llm_provider=provider, usage_object=usage)
+        try:
+            parts = self._litellm.cost_per_token(model=name, custom_llm_provider=provider, usage_object=usage)
+        except Exception:  # a good reply is not thrown away because its price cannot be computed
+            log.exception("call_not_priced", model=call.model.name)
+            return None
         return sum((Decimal(repr(part)) for part in parts), Decimal(0)).quantize(_COST_QUANTUM).normalize()
 
 

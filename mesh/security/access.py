@@ -17,13 +17,16 @@ def accessible(principal: Principal) -> ColumnElement[bool]:
     return and_(networks.c.deleted_at.is_(None), own)
 
 
-def require(connection: Connection, principal: Principal, network_id: str) -> Row[tuple[object, ...]]:
-    """The network's row.
+def require(
+    connection: Connection, principal: Principal, network_id: str, *, keep: bool = False
+) -> Row[tuple[object, ...]]:
+    """The network's row; with `keep` it cannot be deleted until the transaction ends.
 
     Raises:
         NotFoundError: there is none, or it is not the principal's.
     """
-    row = connection.execute(select(networks).where(networks.c.id == network_id, accessible(principal))).first()
+    query = select(networks).where(networks.c.id == network_id, accessible(principal))
+    row = connection.execute(query.with_for_update(read=True) if keep else query).first()
     if row is None:
         raise NotFoundError(f"There is no network {network_id!r}.")
     return row

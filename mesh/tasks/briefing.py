@@ -51,7 +51,12 @@ _TASK = Prepared(
 )
 
 # uq_agents_network_id_name
-_SPECIALISTS = Prepared("SELECT * FROM agents WHERE network_id = :network_id AND type <> :type ORDER BY id")
+_SPECIALISTS = Prepared(
+    """
+    SELECT name, type, description, instructions, capabilities FROM agents
+    WHERE network_id = :network_id AND type <> :type ORDER BY id
+    """
+)
 
 # ix_steps_task_id_iteration, both.
 _FINISHED = Prepared(

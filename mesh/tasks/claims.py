@@ -72,7 +72,7 @@ class Claim:
 # `turn` scans ix_steps_turn from its front, `best` ix_steps_owner_best; both stop at the first row nobody else holds.
 # `more` scans ix_steps_turn from the turn that was taken, past the dead rows before it; without an order, or as EXISTS,
 # the planner reads the table from its start instead, which is long when its statistics are behind.
-# The commit need not wait for the disk: the ledger row that precedes any call does, and it comes later in the log.
+# The commit waits for the disk: a claim that a crash undid would give its attempt, which is the fence, to two workers.
 _CLAIM = Prepared(
     """
     WITH turn AS (
@@ -97,8 +97,7 @@ _CLAIM = Prepared(
         depends_on, attempt, failures,
         (SELECT true FROM steps other
          WHERE queue = :queue AND state = 'ready' AND turn >= (SELECT turn FROM turn) AND id <> (SELECT id FROM best)
-         ORDER BY turn LIMIT 1) IS NOT NULL AS more,
-        set_config('synchronous_commit', 'off', true)
+         ORDER BY turn LIMIT 1) IS NOT NULL AS more
     """,
     now="timestamptz",
 )
@@ -117,7 +116,7 @@ def claim(connection: Connection, *, queue: str, worker_id: str, now: datetime) 
     for _ in range(_MOST_TRIES):
         row = _CLAIM.execute(connection, {"queue": queue, "worker_id": worker_id, "now": now}).first()
         if row is not None:
-            return Claim(**{name: value for name, value in row._mapping.items() if name != "set_config"})
+            return Claim(**row._mapping)
         if _ANY_READY.execute(connection, {"queue": queue}).first() is None:
             return None
     return None

@@ -16,7 +16,7 @@ from mesh.agents.schemas import Decision
 from mesh.clock import Clock
 from mesh.db.unit_of_work import Database
 from mesh.dispatch.permits import Dispatcher
-from mesh.errors import AllModelsFailedError, DeadlineExceededError, StepLostError
+from mesh.errors import AllModelsFailedError, DeadlineExceededError, StepLostError, UnavailableError
 from mesh.models.calls import Cancellation, Reply
 from mesh.tasks import claims
 from mesh.tasks.briefing import AgentRemovedError, Briefing, prepare
@@ -156,6 +156,8 @@ class Execution:
         except DeadlineExceededError:
             self._orchestrator.expire(claim.task_id)
             return []
+        except UnavailableError:
+            raise  # nothing can be written; the step is an orphan once the database is back
         except AgentRemovedError:
             failure = Failure("agent_removed", "The agent has left the network.", retry=False)
         except AllModelsFailedError as error:

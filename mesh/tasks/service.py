@@ -47,7 +47,7 @@ class Tasks:
         owner = _owner(principal, new)
         self._check(new, now)
         with self._database.begin() as work:
-            network = require(work.connection, principal, network_id)
+            network = require(work.connection, principal, network_id, keep=True)
             task = _insert(work.connection, new, network, principal.key_id, owner, now)
             if not new.auto_process:
                 return new_task_view(task)
@@ -102,7 +102,7 @@ class Tasks:
         """
         now = self._clock()
         with self._database.begin() as work:
-            network = require(work.connection, principal, network_id)
+            network = require(work.connection, principal, network_id, keep=True)
             _find(work, principal, task_id, network_id)
             task = _locked(work, task_id)
             if task.status in {TaskStatus.PROCESSING, TaskStatus.COMPLETED}:

@@ -50,7 +50,7 @@ TASK_MOVES: Mapping[TaskStatus, frozenset[TaskStatus]] = {
 
 STEP_MOVES: Mapping[StepState, frozenset[StepState]] = {
     StepState.BLOCKED: frozenset({StepState.READY, StepState.SKIPPED, StepState.CANCELLED}),
-    StepState.READY: frozenset({StepState.RUNNING, StepState.CANCELLED, StepState.FAILED}),
+    StepState.READY: frozenset({StepState.RUNNING, StepState.CANCELLED}),
     StepState.RUNNING: frozenset({StepState.SUCCEEDED, StepState.FAILED, StepState.READY, StepState.CANCELLED}),
     StepState.SUCCEEDED: frozenset(),
     StepState.FAILED: frozenset(),

@@ -18,6 +18,7 @@ from mesh.db.tables import steps, tasks, workers
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.dispatch.permits import Dispatcher
 from mesh.dispatch.queues import CUSTOM, is_custom
+from mesh.errors import UnavailableError
 from mesh.events import types
 from mesh.tasks import graph
 from mesh.tasks.claims import HOP, WAITING_QUEUES, make_ready, unpark
@@ -137,8 +138,7 @@ class Sweep:
             with self._database.begin() as work:
                 late = work.connection.execute(select(tasks.c.id).where(condition).limit(_BATCH)).scalars().all()
             for task_id in late:
-                with self._database.begin() as work:
-                    self._orchestrator.expire_within(work, task_id)
+                self._alone(task_id, partial(self._orchestrator.expire_within, task_id=task_id))
 
     def _continue(self) -> None:
         """Tasks that nobody goes on with: processing, but without a step that is ready or running."""
@@ -147,18 +147,31 @@ class Sweep:
         with self._database.begin() as work:
             found = work.connection.execute(query).scalars().all()
         for task_id in found:
-            log.warning("task_continued", task_id=task_id)
+            log.error("task_continued", task_id=task_id)  # a fault of ours, and mended
             self._with_task(task_id, lambda work, task: graph.continue_run(work.connection, task, now=self._clock()))
 
     def _with_task(self, task_id: str, change: Callable[[UnitOfWork, Row[Any]], Changes]) -> None:
         """Change a task's graph in a transaction of its own, if it is still being worked on."""
-        with self._database.begin() as work:
+
+        def mend(work: UnitOfWork) -> None:
             task = graph.lock(work.connection, task_id)
             if task is None or task.status != TaskStatus.PROCESSING:
                 return
             changes = change(work, task)
             graph.publish(work, self._wakeups, task, changes, now=self._clock())
             self._wakeups.permits(work, changes.queues)
+
+        self._alone(task_id, mend)
+
+    def _alone(self, task_id: str, mend: Callable[[UnitOfWork], None]) -> None:
+        """Do something for one task; one that cannot be helped must not keep the others waiting."""
+        try:
+            with self._database.begin() as work:
+                mend(work)
+        except UnavailableError:
+            raise
+        except Exception:  # see above; it is looked at again in the next pass
+            log.exception("task_not_mended", task_id=task_id)
 
     def _requeue(self) -> None:
         """Steps that wait until now get their turn; those of a custom pool that died go to `agent.custom`."""
@@ -189,9 +202,11 @@ class Sweep:
 
 def _move(connection: Connection, queue: str, now: datetime) -> None:
     """Give the steps of `queue` to `agent.custom`; a turn counts within its queue, so they stand in line again."""
+    # Never waiting for a row: whoever holds one has its task, and may wait for another of these.
+    theirs = select(steps.c.id).where(steps.c.queue == queue, steps.c.state.in_([StepState.READY, StepState.BLOCKED]))
     moved = connection.execute(
         update(steps)
-        .where(steps.c.queue == queue, steps.c.state.in_([StepState.READY, StepState.BLOCKED]))
+        .where(steps.c.id.in_(theirs.with_for_update(skip_locked=True)))
         .values(queue=CUSTOM, turn=None, not_before=func.coalesce(steps.c.not_before, now))
     )
     log.warning("queue_without_pool", queue=queue, moved=moved.rowcount)

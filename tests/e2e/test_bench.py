@@ -8,7 +8,19 @@ import pytest
 
 @pytest.mark.timeout(180)
 def test_the_benchmark_runs_and_stands_beside_its_controls() -> None:
-    command = [sys.executable, "-m", "tests.load.bench", "--runs", "1", "--burst", "4", "--rounds", "1", "--steps", "12"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.load.bench",
+        "--runs",
+        "1",
+        "--burst",
+        "4",
+        "--rounds",
+        "1",
+        "--steps",
+        "12",
+    ]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("bare Celery chain") == 2

@@ -9,9 +9,10 @@ from mesh.db import engine as engines
 from tests.integration.tasks.core import Core
 
 
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = engines.create(database_url, name="test")
+@pytest.fixture(params=[False, True], ids=["plain", "prepared"])
+def engine(database_url: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """As the API has it, and as workers do."""
+    engine = engines.create(database_url, name="test", prepares=request.param)
     yield engine
     engine.dispose()
 

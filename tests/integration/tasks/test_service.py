@@ -4,6 +4,8 @@ from datetime import timedelta
 from threading import Barrier, Thread
 
 import pytest
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 
 from mesh.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, UnavailableError
 from mesh.security.principal import Role
@@ -231,3 +233,26 @@ def test_tasks_are_listed_newest_first_by_status(core: Core) -> None:
     assert [task.task_id for task in core.tasks.list(ANN, network_id, limit=2, before=second)] == [first]
     running = core.tasks.list(ANN, network_id, limit=9, status="processing")
     assert [task.task_id for task in running] == [third, first]
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_network_cannot_be_deleted_under_what_starts_in_it(core: Core, engine: Engine, *, resumes: bool) -> None:
+    """Else the task would be answered and run, in a network that is gone for everybody."""
+    network_id = core.network("content")
+    held = core.submit(network_id, auto_process=False)
+    seen: list[str] = []
+
+    def delete(_connection: Connection) -> None:
+        with engine.connect() as other:
+            other.execute(text("SET lock_timeout = '50ms'"))
+            try:
+                other.execute(text("UPDATE networks SET deleted_at = now() WHERE id = :id"), {"id": network_id})
+            except OperationalError as error:
+                seen.append(type(error.orig).__name__)
+
+    with at_commit(engine, 1, delete):
+        if resumes:
+            core.tasks.process(ANN, network_id, held.task_id)
+        else:
+            core.submit(network_id)
+    assert seen == ["LockNotAvailable"]
