@@ -142,7 +142,7 @@ class Hub:
         while True:
             try:
                 work()
-            except Exception:
+            except Exception:  # a fault in one part must not end all streams of this process
                 log.exception("stream_hub_failed", part=work.__name__)
                 gevent.sleep(self._poll_seconds)
 

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from mesh import clock
 from mesh.agents.kinds import DEFAULTS
+from mesh.agents.runner import Runner
 from mesh.config import Settings
 from mesh.db import engine
 from mesh.db.unit_of_work import Database
@@ -16,6 +17,7 @@ from mesh.events.log import EventLog
 from mesh.health import Health
 from mesh.memory.service import Memory
 from mesh.models import catalogue
+from mesh.models.gateway import Gateway
 from mesh.models.providers import configured
 from mesh.networks.service import Networks
 from mesh.networks.views import AgentConfig
@@ -95,10 +97,7 @@ def build_execution(mesh: Mesh, *, worker_id: str, queues: Sequence[str]) -> Exe
     Raises:
         ConfigurationError: no provider is configured.
     """
-    # Only here, so that the API and the command line never load LiteLLM.
-    from mesh.agents.runner import Runner  # noqa: PLC0415
-    from mesh.models.gateway import Gateway  # noqa: PLC0415
-    from mesh.models.litellm_calls import LiteLLMCalls  # noqa: PLC0415
+    from mesh.models.litellm_calls import LiteLLMCalls  # noqa: PLC0415  # only workers pay for LiteLLM
 
     access = configured(mesh.settings)
     if not access:

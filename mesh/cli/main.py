@@ -34,7 +34,7 @@ class _Lazy(click.Group):
         command: click.Command = getattr(import_module(f"mesh.cli.{cmd_name}"), cmd_name)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # the same
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 

@@ -78,7 +78,7 @@ class Memory:
             row = work.connection.execute(select(memories).where(memories.c.id == memory_id)).one()
         return _view(row)
 
-    def list(  # one argument for each filter
+    def list(
         self,
         principal: Principal,
         network_id: str,

@@ -120,7 +120,7 @@ def prepare(connection: Connection, claim: Claim, *, now: datetime) -> Briefing:
     return Briefing(brief, spender, task.network_id, task.expires_at)
 
 
-def _decision(  # what the brief is made of
+def _decision(
     connection: Connection,
     claim: Claim,
     task: Row[Any],

@@ -153,7 +153,7 @@ def add_steps(
     return rows, Changes(queues=queues)
 
 
-def _row(  # a step is made of all of these
+def _row(
     task: Row[Any],
     step: PlannedStep,
     agent: Row[Any] | None,

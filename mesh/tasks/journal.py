@@ -42,7 +42,7 @@ _OPEN = Prepared(
 class StepJournal:
     """Keeps the books of one attempt at one step; see `mesh.models.calls.Journal`."""
 
-    def __init__(  # who, for whom, and the three things it works with
+    def __init__(
         self, claim: Claim, spender: Spender, *, sandbox: bool, database: Database, wakeups: Wakeups, clock: Clock
     ) -> None:
         self._claim = claim

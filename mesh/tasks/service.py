@@ -69,7 +69,7 @@ class Tasks:
             row = _find(work, principal, task_id)
         return TaskRef(row.id, row.network_id, TaskStatus(row.status))
 
-    def list(  # one argument for each filter
+    def list(
         self,
         principal: Principal,
         network_id: str,
@@ -182,7 +182,7 @@ _INSERT = text(
 )
 
 
-def _insert(  # all that makes a task
+def _insert(
     connection: Connection, new: NewTask, network: Row[Any], key_id: str | None, owner: str, now: datetime
 ) -> Row[Any]:
     started = new.auto_process

@@ -45,7 +45,7 @@ _BATCH = 200
 class Sweep:
     """One pass over all that may have been left behind."""
 
-    def __init__(  # what it mends, it mends with the same parts that others use
+    def __init__(
         self,
         database: Database,
         orchestrator: Orchestrator,

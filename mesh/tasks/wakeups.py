@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 from mesh.db.unit_of_work import UnitOfWork
@@ -26,7 +27,7 @@ class Wakeups:
     def permits(self, work: UnitOfWork, queues: Iterable[str]) -> None:
         """One permit for each step that became ready, by its queue."""
         for queue, count in Counter(queues).items():
-            work.after_commit(lambda queue=queue, count=count: self._dispatcher.send(queue, count))  # type: ignore[misc]
+            work.after_commit(partial(self._dispatcher.send, queue, count))
 
     def events(self, work: UnitOfWork, task_id: str, stored: Sequence[StoredEvent]) -> None:
         """The events as they were stored."""
