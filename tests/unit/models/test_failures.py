@@ -5,7 +5,7 @@ import httpx
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
-from mesh.models.failures import classify
+from mesh.models.failures import MOST_PATIENCE_SECONDS, classify
 
 
 class APIConnectionError(Exception):
@@ -119,3 +119,10 @@ def test_a_prompt_that_is_too_long_is_told_from_a_malformed_request(error: Excep
 @pytest.mark.parametrize("error", [refused(500), BadRequestError(), APIConnectionError("SECRET"), ValueError("SECRET")])
 def test_the_providers_words_go_nowhere(error: Exception) -> None:
     assert "SECRET" not in str(classify(error))
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("inf", MOST_PATIENCE_SECONDS), ("1e12", MOST_PATIENCE_SECONDS), ("nan", None), ("-1", None)]
+)
+def test_no_provider_can_put_a_step_off_for_ever(value: str, seconds: float | None) -> None:
+    assert classify(refused(429, **{"Retry-After": value})).retry_after_seconds == seconds
