@@ -132,7 +132,9 @@ def shared_fleet(
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {migrated_database}"))
     url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with _fleet(url, redis_url, sandbox_process, tmp_path_factory.mktemp("fleet")) as system:
+    # A Valkey database of its own: its worker would take the permits of a test's own system, and claim nothing.
+    apart = redis_url.removesuffix("/0") + "/1"
+    with _fleet(url, apart, sandbox_process, tmp_path_factory.mktemp("fleet")) as system:
         system.serving(system.worker())
         yield system
 
