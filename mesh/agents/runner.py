@@ -11,7 +11,7 @@ from typing import Any
 from mesh.agents import prompts, schemas
 from mesh.agents.kinds import kind_of
 from mesh.agents.prompts import AgentView, FinishedStep, MemoryView, TaskView
-from mesh.models.calls import Cancellation, Completion, Journal, Reply, T
+from mesh.models.calls import Cancellation, Completion, Journal, Preferences, Reply, T
 from mesh.models.gateway import Gateway
 
 
@@ -124,7 +124,8 @@ class Runner:
             max_tokens=int(brief.parameters.get("max_tokens", defaults.max_tokens)),
             temperature=brief.parameters.get("temperature", defaults.temperature),
             top_p=brief.parameters.get("top_p"),
-            model=brief.model,
+            preferences=Preferences(model=brief.model),
+            agent_type=brief.agent.type,
         )
         return self._gateway.complete(
             request,

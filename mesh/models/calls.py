@@ -1,18 +1,19 @@
 """What the gateway and its translator say to each other, and what the gateway tells the ledger's keeper."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from decimal import Decimal
 from threading import Lock
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from mesh.errors import ModelCallError, StepLostError
 from mesh.models.catalogue import Model
 
 T = TypeVar("T")
 
-Messages = Sequence[dict[str, str]]
+# Content is text, or a list of parts where a task's context brings images.
+Messages = Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +30,36 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Completion(Generic[T]):
-    """What is wanted of the chain: a reply that `parse` accepts.
+class Preferences:
+    """What its user wants of the model for a task: `model_selection` of the contract; `model` wins over all else."""
 
-    `schema` is a `json_schema` as OpenAI's `response_format` takes it.  `parse` raises `InvalidReplyError`, and
-    `repair` then makes the messages that ask once more.  `model` is tried before the chain.
+    model: str | None = None
+    task_complexity: Literal["LOW", "MEDIUM", "HIGH"] | None = None
+    requires_vision: bool = False
+    requires_function_calling: bool = False
+    cost_sensitive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Completion(Generic[T]):
+    """What is wanted of the models: a reply that `parse` accepts.
+
+    `schema` is a `json_schema` as OpenAI's `response_format` takes it; None asks for plain text.  `parse` raises
+    `InvalidReplyError`, and `repair` then makes the messages that ask once more (None: an invalid reply is a failed
+    call).  `on_text` has the reply streamed, and is given each piece, from another thread; what a
+    model gave is void once the journal hears that another one was called.
     """
 
     messages: Messages
-    schema: dict[str, Any]
+    schema: dict[str, Any] | None
     parse: Callable[[str], T]
-    repair: Callable[[Messages, str, Sequence[str]], Messages]
+    repair: Callable[[Messages, str, Sequence[str]], Messages] | None
     max_tokens: int
     temperature: float | None = None
     top_p: float | None = None
-    model: str | None = None
+    preferences: Preferences = Preferences()
+    agent_type: str | None = None
+    on_text: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +67,49 @@ class ModelCall:
     """One request to one model: `call_id` is its ledger row and travels as the header `X-Mesh-Call`.
 
     `requested_model` is the name that the user gave, if any; `model` may be its successor, or a fallback.
+    `selection` is the receipt: why this model.  With `on_text` the reply is streamed: each piece of text is handed over
+    as it comes, on the loop's thread, which it must not keep.
     """
 
     call_id: str
     requested_model: str | None
     model: Model
     messages: Messages
-    schema: dict[str, Any]
+    schema: dict[str, Any] | None
     max_tokens: int
     temperature: float | None
     top_p: float | None
     timeout_seconds: float
+    selection: Mapping[str, Any] | None = None
+    on_text: Callable[[str], None] | None = None
+
+    @property
+    def prompt_bytes(self) -> int:
+        """The prompt's and the schema's size: no tokenizer makes more tokens of it than it has bytes."""
+        return prompt_bytes(self.messages, self.schema)
 
     @property
     def worst_case_usd(self) -> Decimal:
-        """What is reserved for it: the prompt's and the schema's bytes as tokens, and a full reply."""
-        size = len(str(self.schema).encode()) + sum(len(message["content"].encode()) for message in self.messages)
-        return self.model.worst_case_usd(prompt_bytes=size, max_tokens=self.max_tokens)
+        """What is reserved for it: a token for each byte of the prompt, and a full reply."""
+        return self.model.worst_case_usd(prompt_bytes=self.prompt_bytes, max_tokens=self.max_tokens)
+
+
+def prompt_bytes(messages: Messages, schema: Mapping[str, Any] | None) -> int:
+    """The size of what is sent to a model, in bytes of UTF-8."""
+    return len(str(schema or "").encode()) + sum(len(str(message["content"]).encode()) for message in messages)
 
 
 @dataclass(frozen=True, slots=True)
 class RawReply:
-    """A provider's answer to one call: text, usage and its exact cost (None: the model has no known price)."""
+    """A provider's answer to one call: text, usage and its exact cost (None: the model has no known price).
+
+    `finish_reason` is `stop` or `length`.
+    """
 
     text: str
     usage: Usage
     cost_usd: Decimal | None
+    finish_reason: str = "stop"
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Gateway:
             AllModelsFailedError: holds one cause for each model tried.
         """
         deadline = time.monotonic() + timeout_seconds
-        models = self._candidates(request.model)
+        models = self._candidates(request.preferences.model)
         causes: list[tuple[str, ModelCallError]] = []
         for index, model in enumerate(models):
             left = deadline - time.monotonic()
@@ -105,7 +105,7 @@ class Gateway:
                 seconds = time.monotonic() - started
                 failure = ModelCallError(error.code, "; ".join(error.errors))
                 turn.journal.failed(call, failure, raw, seconds=seconds)
-                if last:
+                if last or request.repair is None:
                     raise failure from error
                 messages = request.repair(messages, raw.text, error.errors)
             else:
@@ -130,7 +130,7 @@ class Gateway:
         limit = turn.model.max_output_tokens
         call = ModelCall(
             call_id=new_id("call"),
-            requested_model=request.model,
+            requested_model=request.preferences.model,
             model=turn.model,
             messages=messages,
             schema=request.schema,

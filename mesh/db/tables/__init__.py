@@ -1,7 +1,7 @@
 """All tables, one module a subject; importing this package fills `metadata` (Alembic compares against it)."""
 
 from mesh.db.tables.base import metadata
-from mesh.db.tables.costs import model_calls
+from mesh.db.tables.costs import budgets, model_calls, requests_hourly, usage_hourly
 from mesh.db.tables.events import events
 from mesh.db.tables.memory import memories
 from mesh.db.tables.networks import agents, networks
@@ -12,12 +12,15 @@ from mesh.db.tables.workers import workers
 __all__ = [
     "agents",
     "api_keys",
+    "budgets",
     "events",
     "memories",
     "metadata",
     "model_calls",
     "networks",
+    "requests_hourly",
     "steps",
     "tasks",
+    "usage_hourly",
     "workers",
 ]

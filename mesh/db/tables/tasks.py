@@ -1,6 +1,18 @@
 """Tasks, and the steps their graphs are made of.  The steps table is also the queue: see `mesh.tasks.claims`."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Float, ForeignKey, Index, Integer, SmallInteger, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+)
 from sqlalchemy import text as sql
 
 from mesh.db.tables.base import Instant, Json, Texts, Usd, created_at, metadata, one_of
@@ -30,10 +42,18 @@ tasks = Table(
     Column("expires_at", Instant),
     Column("result", Json),
     Column("error", Json),
+    # Has made a call under a budget: it is helped to its end before others begin, see `mesh.costs.budgets`.
+    Column("admitted", Boolean, nullable=False, server_default=sql("false")),
+    # Paused: what its next call would take from its budgets; it goes on when that is there.
+    Column("needs_usd", Usd),
     one_of("status", "pending", "processing", "paused", "completed", "failed", "cancelled"),
     Index("ix_tasks_network_id_id", "network_id", "id"),
     Index("ix_tasks_processing", "expires_at", postgresql_where=sql("status = 'processing'")),
     Index("ix_tasks_pending_deadline", "deadline", postgresql_where=sql("status IN ('pending', 'paused')")),
+    Index(
+        "ix_tasks_admitted", "owner", "network_id", "key_id", postgresql_where=sql("admitted AND status = 'processing'")
+    ),
+    Index("ix_tasks_paused", "id", postgresql_where=sql("status = 'paused'")),
     # Every event adds one to `last_sequence`: see below.
     postgresql_with={"fillfactor": 70},
 )

@@ -56,6 +56,7 @@ def test_a_specialist_is_shown_its_subtask_inputs_memory_and_context() -> None:
     shown = call.messages[1]["content"]
     for text in ("Write the subject lines.", "THE INPUT", MEMORY.content, "TechPro X1", '"brand"'):
         assert text in shown
+    assert call.schema
     assert call.schema["name"] == "mesh_reply"
 
 
@@ -65,6 +66,7 @@ def test_the_coordinator_may_name_its_specialists_only() -> None:
     reply = runner(models).decide(DECISION, terms(), check=fits)
     assert [one.agent for one in reply.value.subtasks] == ["Writer"]
     first, repaired = models.calls
+    assert first.schema
     schema = first.schema["schema"]["properties"]["subtasks"]["items"]["properties"]["agent"]
     assert schema["enum"] == ["Writer"]
     assert "subtasks[0].agent" in repaired.messages[-1]["content"]

@@ -15,7 +15,7 @@ from mesh.errors import (
     ModelCallError,
     StepLostError,
 )
-from mesh.models.calls import Cancellation, Completion, Messages, ModelCall, RawReply, Reply
+from mesh.models.calls import Cancellation, Completion, Messages, ModelCall, Preferences, RawReply, Reply
 from mesh.models.catalogue import Model
 from mesh.models.gateway import Gateway
 from mesh.testing import FakeModels
@@ -87,7 +87,7 @@ def complete(
     seconds: float = 60,
     max_tokens: int = 1000,
 ) -> Reply[str]:
-    request = Completion(ASKED, {"name": "any", "schema": {}}, parse, repair, max_tokens, 0.5, 0.9, model)
+    request = Completion(ASKED, {"name": "any", "schema": {}}, parse, repair, max_tokens, 0.5, 0.9, Preferences(model=model))
     gateway = Gateway(MODELS, models, providers=list(providers))
     return gateway.complete(
         request, journal=book or Book(), cancellation=cancellation or Cancellation(), timeout_seconds=seconds
