@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from api import auth, context, errors, request
+from api import auth, context, errors, request, usage
 from api.cursors import Cursors
-from api.resources import agents, health, memory, networks, security, streams, tasks
+from api.resources import agents, budgets, health, memory, networks, security, stats, streams, tasks
 from mesh.security import policy
 from mesh.security.keyring import Keyring
 
@@ -32,11 +32,14 @@ def create_app(mesh: "Mesh") -> Flask:
     errors.install(app)
     request.install(app)
     auth.install(app)
+    usage.install(app, mesh)
     for blueprint in (
         networks.blueprint,
         agents.blueprint,
         tasks.blueprint,
         memory.blueprint,
+        budgets.blueprint,
+        stats.blueprint,
         security.blueprint,
         health.blueprint,
     ):

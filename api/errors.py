@@ -15,9 +15,11 @@ from werkzeug.exceptions import HTTPException
 
 from mesh.errors import (
     ConflictError,
+    ContentionError,
     ForbiddenError,
     InvalidCursorError,
     InvalidInputError,
+    InvalidPeriodError,
     MeshError,
     NotFoundError,
     Problem,
@@ -52,6 +54,7 @@ class UnsupportedMediaTypeError(MeshError):
 _STATUS: dict[type, HTTPStatus] = {
     MalformedRequestError: HTTPStatus.BAD_REQUEST,
     InvalidCursorError: HTTPStatus.BAD_REQUEST,
+    InvalidPeriodError: HTTPStatus.BAD_REQUEST,
     UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
     ForbiddenError: HTTPStatus.FORBIDDEN,
     NotFoundError: HTTPStatus.NOT_FOUND,
@@ -59,6 +62,7 @@ _STATUS: dict[type, HTTPStatus] = {
     UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InvalidInputError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    ContentionError: HTTPStatus.SERVICE_UNAVAILABLE,
     MeshError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 _HEADERS: dict[HTTPStatus, dict[str, str]] = {

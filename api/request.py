@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import MAX_BODY_BYTES, MalformedRequestError, UnsupportedMediaTypeError
+from api.schemas.base import Asked, Parameters
 from api.strict_json import check, pointer
 from mesh.errors import InvalidInputError, Problem
 
@@ -54,6 +55,17 @@ def body(model: type[Model]) -> Model:
         return model.model_validate_json(data)
     except ValidationError as error:
         raise InvalidInputError("The body is not as it should be; see errors.", _problems(error)) from None
+
+
+def no_body() -> None:
+    """Refuse a body that says anything, as `body` would: an empty one and `{}` are fine."""
+    if request.get_data():
+        body(Asked)
+
+
+def no_parameters() -> None:
+    """Refuse any query parameter."""
+    parameters(Parameters)
 
 
 def parameters(model: type[Model]) -> Model:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 
 from mesh.config import Settings, load
 from mesh.errors import ConfigurationError, MeshError
@@ -46,7 +47,7 @@ def main(host: str, port: int, workers: int) -> None:
     _allow_many_files()
     with _listen(host, port) as listener:
         address = f"[{host}]" if ":" in host else host
-        print(f"Listening on http://{address}:{listener.getsockname()[1]}", file=sys.stderr)  # noqa: T201 - for people
+        print(f"Listening on http://{address}:{listener.getsockname()[1]}", file=sys.stderr)  # noqa: T201  # for people
         _Server(settings, listener.detach(), workers).run()
 
 
@@ -66,6 +67,7 @@ class _Server(BaseApplication):
             "control_socket_disable": True,
             "post_fork": _cooperate,
             "post_worker_init": _drain_on_stop,
+            "worker_exit": _store_counts,
         }
         super().__init__()
 
@@ -76,25 +78,34 @@ class _Server(BaseApplication):
 
     def load(self) -> Callable[..., Any]:
         """The application, made in the worker."""
-        from api.app import create_app  # noqa: PLC0415 - the arbiter stays small, and its workers start clean
-        from mesh.bootstrap import build  # noqa: PLC0415 - the same
-        from mesh.observability.logging import configure  # noqa: PLC0415 - the same
+        from api.app import create_app  # noqa: PLC0415  # the arbiter stays small, and its workers start clean
+        from mesh.bootstrap import build  # noqa: PLC0415  # the same
+        from mesh.observability.logging import configure  # noqa: PLC0415  # the same
 
         configure(self._settings.log_level)
-        return create_app(build(self._settings, name="mesh-api"))
+        try:
+            return create_app(build(self._settings, name="mesh-api"))
+        except MeshError as error:
+            print(f"Error: {error}", file=sys.stderr)  # noqa: T201  # for people, instead of a traceback
+            sys.exit(Arbiter.APP_LOAD_ERROR)  # this one is not started again
 
 
 def _cooperate(_arbiter: object, _worker: object) -> None:
     """Let other greenlets run while one waits for PostgreSQL; without it, one slow query stops them all."""
-    from psycogreen.gevent import patch_psycopg  # noqa: PLC0415 - loads psycopg2, which only workers need
+    from psycogreen.gevent import patch_psycopg  # noqa: PLC0415  # loads psycopg2, which only workers need
 
     patch_psycopg()
 
 
 def _drain_on_stop(worker: "GeventWorker") -> None:
-    from api.streams import install_drain  # noqa: PLC0415 - loaded with the application, in the worker
+    from api.streams import install_drain  # noqa: PLC0415  # loaded with the application, in the worker
 
     install_drain(cast("Flask", worker.wsgi).extensions["streams"])
+
+
+def _store_counts(_arbiter: object, worker: "GeventWorker") -> None:
+    if worker.booted:
+        cast("Flask", worker.wsgi).extensions["requests"].flush()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -74,7 +74,7 @@ class Hub:
                 elif item is Signal.BEAT:
                     yield reader.wire.heartbeat
                 else:
-                    yield reader.wire.farewell(random.randint(*FAREWELL_MILLISECONDS))  # noqa: S311 - spreads load
+                    yield reader.wire.farewell(random.randint(*FAREWELL_MILLISECONDS))  # noqa: S311  # spreads load
                     return
         finally:
             self._leave(topic, reader)
@@ -161,7 +161,7 @@ class Hub:
             if not self._away:
                 log.warning("live_channel_lost", error=type(error).__name__)
         self._lost()
-        gevent.sleep(self._backoff_seconds * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
+        gevent.sleep(self._backoff_seconds * random.uniform(0.5, 1.0))  # noqa: S311  # spreads load
         self._backoff_seconds = min(2 * self._backoff_seconds, RECONNECT_SECONDS[1])
 
     def _send(self, connection: LiveConnection) -> None:

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from mesh import clock
 from mesh.agents.kinds import DEFAULTS
 from mesh.agents.runner import Runner
 from mesh.config import Settings
+from mesh.costs.budgets import Budgets
+from mesh.costs.rollup import Rollup
+from mesh.costs.statistics import Statistics
 from mesh.db import engine
 from mesh.db.unit_of_work import Database
 from mesh.dispatch.permits import Permits
@@ -17,8 +20,12 @@ from mesh.events.log import EventLog
 from mesh.health import Health
 from mesh.memory.service import Memory
 from mesh.models import catalogue
+from mesh.models.board import Board, breaker_states
 from mesh.models.gateway import Gateway
+from mesh.models.listing import Listing
+from mesh.models.performance import Performance
 from mesh.models.providers import configured
+from mesh.models.shared import SharedRedis
 from mesh.networks.service import Networks
 from mesh.networks.views import AgentConfig
 from mesh.retention.purge import Purge
@@ -43,9 +50,14 @@ class Mesh:
     networks: Networks
     tasks: Tasks
     memory: Memory
+    budgets: Budgets
+    statistics: Statistics
+    models: Listing
+    performance: Performance
     events: EventLog
     health: Health
     purge: Purge
+    rollup: Rollup
 
     @cached_property
     def keys(self) -> Keys:
@@ -69,6 +81,8 @@ def build(settings: Settings, *, name: str, prepares: bool = False) -> Mesh:
     live = LivePublisher(settings.redis_url)
     wakeups = Wakeups(permits, live)
     tasks = Tasks(database, wakeups, models, clock.now)
+    board = Board(SharedRedis(settings.redis_url))
+    performance = Performance(database, clock.now)
     return Mesh(
         settings=settings,
         database=database,
@@ -85,9 +99,14 @@ def build(settings: Settings, *, name: str, prepares: bool = False) -> Mesh:
         ),
         tasks=tasks,
         memory=Memory(database, clock.now),
+        budgets=Budgets(database, clock.now),
+        statistics=Statistics(database, clock.now),
+        models=Listing(models, configured(settings), performance, partial(breaker_states, board)),
+        performance=performance,
         events=EventLog(database),
         health=Health(database, settings, clock.now),
         purge=Purge(database),
+        rollup=Rollup(database, clock.now),
     )
 
 

@@ -30,6 +30,8 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")
     sandbox: bool = Field(False, description="allow running without a real provider, against `mesh sandbox`")
 
+    generate_per_user: int = Field(4, ge=1, description="direct generations at once for a user, over all processes")
+
     anthropic_api_key: SecretStr | None = Field(None, alias="ANTHROPIC_API_KEY", description="Anthropic's key")
     openai_api_key: SecretStr | None = Field(None, alias="OPENAI_API_KEY", description="OpenAI's key")
     gemini_api_key: SecretStr | None = Field(None, alias="GEMINI_API_KEY", description="Google Gemini's key")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 
 class MeshError(Exception):
@@ -45,6 +46,12 @@ class InvalidCursorError(MeshError):
     code = "invalid_cursor"
 
 
+class InvalidPeriodError(MeshError):
+    """A period that ends before it begins, or is too long for how it is to be answered."""
+
+    code = "invalid_period"
+
+
 class UnauthenticatedError(MeshError):
     """No credentials, or credentials that do not hold."""
 
@@ -69,8 +76,24 @@ class ConflictError(MeshError):
     code = "conflict"
 
 
+class TooManyError(MeshError):
+    """More than is allowed at once; trying again after `retry_after_seconds` may work."""
+
+    code = "too_many_requests"
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class UnavailableError(MeshError):
     """A needed part (such as the database) does not answer; trying again later may work."""
+
+    code = "unavailable"
+
+
+class ContentionError(MeshError):
+    """The transaction clashed with another one and was undone; trying again at once may work."""
 
     code = "unavailable"
 
@@ -81,10 +104,46 @@ class StepLostError(MeshError):
     code = "step_lost"
 
 
+class AgentRemovedError(MeshError):
+    """The agent that a step was for has left its network."""
+
+    code = "agent_removed"
+
+
 class DeadlineExceededError(MeshError):
     """The time that the caller gave is over."""
 
     code = "timeout"
+
+
+class BudgetExceededError(MeshError):
+    """With what is spent already, the call could pass a limit, in US dollars.
+
+    `needed_usd` is what it may take at worst, `left_usd` what is not spent of the tightest budget.
+    """
+
+    code = "budget_exceeded"
+
+    def __init__(self, message: str, *, needed_usd: Decimal, left_usd: Decimal) -> None:
+        super().__init__(message)
+        self.needed_usd = needed_usd
+        self.left_usd = left_usd
+
+
+class BudgetBusyError(MeshError):
+    """Only what other calls have reserved stands in the way: once they have settled, there may be enough."""
+
+    code = "budget_busy"
+
+
+class ModelsBusyError(MeshError):
+    """No model may be asked now: rate limits are used up, or breakers open; `seconds` until one may be."""
+
+    code = "models_busy"
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 # Of one reply: enough to repair it, and the prompt that asks for it stays short.

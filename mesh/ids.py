@@ -4,7 +4,7 @@ from typing import Literal
 
 from ulid import ULID
 
-Kind = Literal["network", "agent", "task", "step", "memory", "key", "event", "call", "worker"]
+Kind = Literal["network", "agent", "task", "step", "memory", "key", "event", "call", "worker", "generation"]
 
 
 def new_id(kind: Kind) -> str:

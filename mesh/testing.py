@@ -4,10 +4,12 @@ Each takes part in the real thing: `Tasks(database, Wakeups(FakeDispatcher(), Fa
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+
+from redis import Redis
 
 from mesh.errors import ModelCallError
 from mesh.events.log import StoredEvent
@@ -59,6 +61,13 @@ class FakeLive:
     def publish(self, task_id: str, events: Sequence[StoredEvent]) -> None:
         """Note `events`."""
         self.published.append((task_id, list(events)))
+
+
+class AwayRedis:
+    """A `Shared` Redis that never answers: breakers and limits go by what their own process knows."""
+
+    def ask(self, _question: Callable[[Redis], object], /) -> None:
+        """Nothing."""
 
 
 class FakeModels:

@@ -52,7 +52,7 @@ def add_agent(connection: Connection, network_id: str, agent_type: str, name: st
     return agent_id
 
 
-def add_task(connection: Connection, network_id: str, owner: str = "ann", **values: Any) -> str:  # noqa: ANN401
+def add_task(connection: Connection, network_id: str, owner: str = "ann", **values: Any) -> str:  # noqa: ANN401  # columns
     """A task being processed, without steps; `values` are columns (of any type)."""
     task_id = new_id("task")
     row: dict[str, Any] = {"id": task_id, "network_id": network_id, "owner": owner, "status": "processing"}
@@ -61,7 +61,7 @@ def add_task(connection: Connection, network_id: str, owner: str = "ann", **valu
     return task_id
 
 
-def add_step(connection: Connection, task_id: str, owner: str = "ann", **values: Any) -> str:  # noqa: ANN401
+def add_step(connection: Connection, task_id: str, owner: str = "ann", **values: Any) -> str:  # noqa: ANN401  # columns
     """A blocked step of `agent.content`; `values` are columns (of any type)."""
     row: dict[str, Any] = {"id": new_id("step"), "task_id": task_id, "owner": owner, "queue": "agent.content"}
     row |= {"kind": "agent", "iteration": 1, "agent_id": "a", "agent_name": "content", "agent_type": "content"}

@@ -97,7 +97,7 @@ class Sandbox:
             time.sleep(0.01)
         return calls
 
-    def _get(self, path: str) -> Any:  # noqa: ANN401 - any JSON value
+    def _get(self, path: str) -> Any:  # noqa: ANN401  # any JSON value
         return httpx.get(self.url + path).raise_for_status().json()
 
     def _send(self, method: str, path: str, body: object) -> None:

@@ -112,7 +112,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - any JSON value
+    def ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401  # any JSON value
         """The answer's JSON; fails on any status of 400 and above but 503, and when patience ends."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:

@@ -14,6 +14,7 @@ import structlog
 from celery import Celery
 from celery.beat import Scheduler, Service
 
+from mesh import clock
 from mesh.bootstrap import build, build_sweep
 from mesh.config import load
 from mesh.db.leader import BEAT, SWEEP, Leadership
@@ -46,10 +47,17 @@ def main() -> None:
     app.conf.beat_schedule = SCHEDULE
     engine = mesh.database.engine
     holder = Holder(new_id("worker"), "beat", socket.gethostname(), os.getpid(), (), 0)
-    heart = Heart(holder, Leases(mesh.database), Leadership(engine, SWEEP), build_sweep(mesh), None)
+    heart = Heart(
+        holder,
+        Leases(mesh.database, clock.now),
+        life=Leadership(engine, holder.worker_id),
+        leadership=Leadership(engine, SWEEP),
+        sweep=build_sweep(mesh),
+        in_flight=None,
+    )
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    heart.start()
+    heart.start(unless=stopping)
     try:
         _lead(app, Leadership(engine, BEAT), stopping)
     finally:

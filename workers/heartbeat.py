@@ -19,56 +19,73 @@ log = structlog.get_logger(__name__)
 
 # A cancelled step's call is stopped within this; several renewals may fail before the lease of 15 s is over.
 BEAT_SECONDS = 2.0
-SWEEP_SECONDS = 2.0
 
 
 class Heart:
     """Keeps `holder` alive from `start` to `stop`."""
 
     def __init__(
-        self, holder: Holder, leases: Leases, leadership: Leadership, sweep: Sweep, in_flight: InFlight | None
+        self,
+        holder: Holder,
+        leases: Leases,
+        *,
+        life: Leadership,
+        leadership: Leadership,
+        sweep: Sweep,
+        in_flight: InFlight | None,
+        every_seconds: float = BEAT_SECONDS,
     ) -> None:
+        """`life` is the lock with the worker's id, `leadership` that of the sweep."""
         self._holder = holder
         self._leases = leases
+        self._life = life
         self._leadership = leadership
         self._sweep = sweep
         self._in_flight = in_flight
+        self._every_seconds = every_seconds
         self._stopping = threading.Event()
         self._no_sweep_before = 0.0
-        self._threads = [
-            threading.Thread(target=self._every, args=(BEAT_SECONDS, self._beat), name="lease", daemon=True),
-            threading.Thread(target=self._every, args=(SWEEP_SECONDS, self._maybe_sweep), name="sweep", daemon=True),
-        ]
+        self._threads: list[threading.Thread] = []
 
-    def start(self) -> None:
-        """Take the lease, then keep it; waits for the database, since without a lease nothing may be claimed."""
-        while not self._stopping.is_set():
+    def start(self, *, unless: threading.Event) -> None:
+        """Take the lease, then keep it; waits for the database, since without a lease nothing may be claimed.
+
+        Set `unless` to end the waiting: then nothing is started.
+        """
+        while not unless.is_set():
             try:
                 self._leases.renew(self._holder, [])
-                break
             except UnavailableError as error:
                 log.warning("lease_not_taken", reason=str(error))
-                self._stopping.wait(BEAT_SECONDS)
-        for thread in self._threads:
-            thread.start()
+                unless.wait(self._every_seconds)
+            else:
+                self._start("lease", self._beat, self._life)
+                self._start("sweep", self._maybe_sweep, self._leadership)
+                return
 
     def stop(self) -> None:
         """Stop both threads and give the lease up."""
         self._stopping.set()
         for thread in self._threads:
             thread.join(timeout=5)
-        self._leadership.resign()
         try:
             self._leases.release(self._holder)
         except UnavailableError as error:
             log.warning("lease_not_released", reason=str(error))
 
-    def _every(self, seconds: float, work: Callable[[], None]) -> None:
-        while not self._stopping.wait(seconds):
+    def _start(self, name: str, work: Callable[[], None], lock: Leadership) -> None:
+        thread = threading.Thread(target=self._repeat, args=(work, lock), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _repeat(self, work: Callable[[], None], lock: Leadership) -> None:
+        while not self._stopping.wait(self._every_seconds):
             try:
                 work()
             except Exception:  # a thread that ended would leave a process at work without a lease, or without a sweep
                 log.exception("heartbeat_failed", thread=threading.current_thread().name)
+        # Here, since its session is this thread's; of a thread that hangs, it ends with the process.
+        lock.resign()
 
     def _beat(self) -> None:
         try:
@@ -82,6 +99,7 @@ class Heart:
             # Others could not renew either, perhaps: nobody is declared dead until they had the time to.
             self._no_sweep_before = time.monotonic() + LEASE.total_seconds()
             log.warning("lease_not_renewed", reason=str(error))
+        self._life.held()
 
     def _present(self) -> Sequence[tuple[str, int]]:
         return self._in_flight.present() if self._in_flight else []

@@ -9,11 +9,13 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
+from threading import Event
 
 import structlog
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
+from mesh import clock
 from mesh.bootstrap import Mesh, build, build_execution, build_sweep
 from mesh.config import load
 from mesh.db.leader import SWEEP, Leadership
@@ -63,9 +65,15 @@ def main(pool: Pool) -> None:
     holder = Holder(new_id("worker"), "worker", socket.gethostname(), os.getpid(), pool.queues, pool.slots)
     app = celery_app.create(settings, pool.queues)
     execution = _register(app, mesh, pool, holder)
-    leadership = Leadership(mesh.database.engine, SWEEP)
-    in_flight = execution.in_flight if execution else None
-    heart = Heart(holder, Leases(mesh.database), leadership, build_sweep(mesh), in_flight)
+    engine = mesh.database.engine
+    heart = Heart(
+        holder,
+        Leases(mesh.database, clock.now),
+        life=Leadership(engine, holder.worker_id),
+        leadership=Leadership(engine, SWEEP),
+        sweep=build_sweep(mesh),
+        in_flight=execution.in_flight if execution else None,
+    )
     _connect_signals(heart, execution)
     try:
         app.Worker(
@@ -83,7 +91,7 @@ def main(pool: Pool) -> None:
 
 def _register(app: Celery, mesh: Mesh, pool: Pool, holder: Holder) -> Execution | None:
     if pool.control:
-        control.register(app, mesh.purge)
+        control.register(app, mesh.purge, mesh.rollup)
         return None
     execution = build_execution(mesh, worker_id=holder.worker_id, queues=pool.queues)
     agents.register(app, execution)
@@ -91,12 +99,16 @@ def _register(app: Celery, mesh: Mesh, pool: Pool, holder: Holder) -> Execution 
 
 
 def _connect_signals(heart: Heart, execution: Execution | None) -> None:
+    stopping = Event()
+
     def ready(**_: object) -> None:
         # Only now is somebody there to use a permit; before, health would promise too much.
-        heart.start()
-        log.info("worker_ready")
+        heart.start(unless=stopping)
+        if not stopping.is_set():
+            log.info("worker_ready")
 
     def leaving(**_: object) -> None:
+        stopping.set()
         if execution is not None:
             execution.drain()
 

@@ -5,7 +5,7 @@ from flask import Blueprint, Response
 from api.answers import made
 from api.context import mesh, principal
 from api.pagination import page
-from api.request import body, parameters
+from api.request import body, no_parameters, parameters
 from api.schemas.base import Page, Paging
 from api.schemas.networks import AddAgent, Agent
 
@@ -15,6 +15,7 @@ blueprint = Blueprint("agents", __name__)
 @blueprint.post("/networks/<network_id>/agents")
 def add(network_id: str) -> Response:
     """Add an agent to a network."""
+    no_parameters()
     view = mesh().networks.add_agent(principal(), network_id, body(AddAgent).agent_config.to_domain())
     return made(Agent, view, f"/networks/{network_id}/agents/{view.agent_id}")
 
@@ -33,5 +34,6 @@ def list_(network_id: str) -> Response:
 @blueprint.delete("/networks/<network_id>/agents/<agent_id>")
 def remove(network_id: str, agent_id: str) -> Response:
     """Remove an agent from its network."""
+    no_parameters()
     mesh().networks.remove_agent(principal(), network_id, agent_id)
     return Response(status=204)

@@ -5,7 +5,7 @@ from flask import Blueprint, Response
 from api.answers import made
 from api.context import mesh, principal
 from api.pagination import page
-from api.request import body, parameters
+from api.request import body, no_parameters, parameters
 from api.schemas.base import Page
 from api.schemas.memory import AddMemory, ListMemory, MemoryItem
 
@@ -15,6 +15,7 @@ blueprint = Blueprint("memory", __name__)
 @blueprint.post("/networks/<network_id>/memory")
 def add(network_id: str) -> Response:
     """Remember an item."""
+    no_parameters()
     view = mesh().memory.add(principal(), network_id, body(AddMemory).to_domain())
     return made(MemoryItem, view, f"/networks/{network_id}/memory/{view.memory_id}")
 

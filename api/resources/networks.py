@@ -5,7 +5,7 @@ from flask import Blueprint, Response
 from api.answers import answer, made
 from api.context import mesh, principal
 from api.pagination import page
-from api.request import body, parameters
+from api.request import body, no_parameters, parameters
 from api.schemas.base import Page, Paging
 from api.schemas.networks import CreateNetwork, Network
 
@@ -15,6 +15,7 @@ blueprint = Blueprint("networks", __name__)
 @blueprint.post("/networks")
 def create() -> Response:
     """Make a network."""
+    no_parameters()
     view = mesh().networks.create(principal(), body(CreateNetwork).to_domain())
     return made(Network, view, f"/networks/{view.network_id}")
 
@@ -33,11 +34,13 @@ def list_() -> Response:
 @blueprint.get("/networks/<network_id>")
 def get(network_id: str) -> Response:
     """One network."""
+    no_parameters()
     return answer(Network, mesh().networks.get(principal(), network_id))
 
 
 @blueprint.delete("/networks/<network_id>")
 def delete(network_id: str) -> Response:
     """Delete a network."""
+    no_parameters()
     mesh().networks.delete(principal(), network_id)
     return Response(status=204)

@@ -5,7 +5,7 @@ from flask import Blueprint, Response
 from api.answers import made
 from api.context import mesh
 from api.pagination import page
-from api.request import body, parameters
+from api.request import body, no_parameters, parameters
 from api.schemas.base import Page
 from api.schemas.security import CreateKey, Key, ListKeys, NewKey
 
@@ -15,6 +15,7 @@ blueprint = Blueprint("security", __name__)
 @blueprint.post("/security/api-keys")
 def create_key() -> Response:
     """Make a key; its secret is in this answer and nowhere else."""
+    no_parameters()
     key, view = mesh().keys.create(**dict(body(CreateKey)))
     return made(NewKey, {**vars(view), "api_key": key}, f"/security/api-keys/{view.key_id}")
 
@@ -34,5 +35,6 @@ def list_keys() -> Response:
 @blueprint.delete("/security/api-keys/<api_key>")
 def revoke_key(api_key: str) -> Response:
     """Revoke a key, named by its id or given whole."""
+    no_parameters()
     mesh().keys.revoke(api_key)
     return Response(status=204)

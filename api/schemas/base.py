@@ -1,8 +1,9 @@
 """What the models share: strictness, and the kinds of fields that occur everywhere."""
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, LiteralString, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    Strict,
     StringConstraints,
 )
 from pydantic_core import PydanticCustomError, to_json
@@ -38,10 +40,26 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _like(pattern: str, code: str, message: LiteralString) -> BeforeValidator:
+    """It must be text that matches: pydantic by itself reads 5.0, +5 and 1_0 as integers, and numbers as instants."""
+
+    def check(value: object) -> object:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
+            raise PydanticCustomError(code, message)
+        return value
+
+    return BeforeValidator(check)
+
+
+# In query strings.
+Digits = Annotated[int, _like(r"\d{1,20}", "int_parsing", "Input should be an integer, in digits")]
+Decimals = Annotated[float, _like(r"\d{1,20}(\.\d{1,20})?", "float_parsing", "Input should be a number, in digits")]
+
+
 class Paging(Parameters):
     """Which part of a list."""
 
-    limit: int = Field(50, ge=1, le=200)
+    limit: Digits = Field(50, ge=1, le=200)
     cursor: str | None = Field(None, max_length=1000)
 
 
@@ -87,7 +105,16 @@ Description = Annotated[str, StringConstraints(max_length=2_000)]
 UserId = Annotated[str, StringConstraints(pattern=f"^{USER_ID}$")]
 NetworkId = Annotated[str, StringConstraints(pattern=r"^network_[0-9a-z]{26}$")]
 TaskId = Annotated[str, StringConstraints(pattern=r"^task_[0-9a-z]{26}$")]
-Deadline = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+GivenInstant = Annotated[
+    AwareDatetime,
+    Strict(False),  # below a function pydantic takes text for Python's, not for JSON's
+    _like(
+        r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)",
+        "instant_format",
+        "Input should read like 2026-12-31T23:59:59Z (RFC 3339)",
+    ),
+    AfterValidator(_in_utc),
+]
 Budget = Annotated[Decimal, BeforeValidator(_exactly), Field(ge=0, le=1_000_000_000, decimal_places=9)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_is_small)]
 Share = Annotated[float, Field(ge=0, le=1)]

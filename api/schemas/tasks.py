@@ -2,9 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
-from api.schemas.base import Answer, Asked, Budget, Deadline, Instant, JsonObject, Paging, Usd, UserId
+from api.schemas.base import (
+    Answer,
+    Asked,
+    Budget,
+    Decimals,
+    GivenInstant,
+    Instant,
+    JsonObject,
+    Paging,
+    Parameters,
+    Usd,
+    UserId,
+)
 from api.schemas.networks import ModelSelection
 from mesh.tasks.views import NewTask
 
@@ -17,7 +29,7 @@ class SubmitTask(Asked):
     task: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"\S")]
     context: JsonObject = Field(default_factory=dict)
     priority: int = Field(1, ge=1, le=10, description="10 is most urgent")
-    deadline: Deadline | None = None
+    deadline: GivenInstant | None = None
     model_selection: ModelSelection = ModelSelection()
     budget_usd: Budget | None = None
     auto_process: bool = True
@@ -41,8 +53,14 @@ class ListTasks(Paging):
     """GET .../tasks."""
 
     status: Status | None = None
-    created_from: AwareDatetime | None = Field(None, alias="from")
-    created_to: AwareDatetime | None = Field(None, alias="to")
+    created_from: GivenInstant | None = Field(None, alias="from")
+    created_to: GivenInstant | None = Field(None, alias="to")
+
+
+class GetTask(Parameters):
+    """GET .../tasks/{task_id}."""
+
+    wait: Decimals | None = Field(None, gt=0, le=30, description="seconds to wait for the task's end")
 
 
 class Progress(Answer):

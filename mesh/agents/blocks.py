@@ -39,7 +39,7 @@ def neutralise(text: str) -> str:
     return _JOINERS.sub(r"\1", visible)
 
 
-def compact_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+def compact_json(value: Any) -> str:  # noqa: ANN401  # any JSON value
     """`value` as JSON in the fewest characters, readable in every script."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 

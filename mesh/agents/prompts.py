@@ -18,7 +18,9 @@ REPAIR_TOKENS = 8_000  # of the invalid reply: a whole one of a default agent
 _MEMORY_BYTES = MEMORY_TOKENS * BYTES_PER_TOKEN // 3  # no memory may crowd out the others
 _DESCRIPTION_BYTES = 400  # of a finished step: enough to know it again
 
-Message = dict[str, str]
+Message = dict[str, Any]
+
+_IMAGE_ADDRESSES = ("https://", "data:image/")
 
 _DATA_RULE = """\
 Data
@@ -97,7 +99,7 @@ class FinishedStep:
     error_detail: str | None = None
 
 
-def decision_messages(  # noqa: PLR0913 - one argument for each part of the prompt
+def decision_messages(  # noqa: PLR0913  # one argument for each part of the prompt
     *,
     coordinator: AgentView,
     specialists: Sequence[AgentView],
@@ -146,6 +148,17 @@ def specialist_messages(
         *_blocks({"your subtask": description}, delimiter),
     ]
     return _messages(_system(agent, _REPLY_RULES), parts, delimiter)
+
+
+def with_images(messages: Sequence[Message], images: object) -> Sequence[Message]:
+    """The prompt with the images of a task's context beside its text: a list of `https:` or `data:image/` addresses."""
+    given = images if isinstance(images, list) else []
+    shown = [image for image in given if isinstance(image, str) and image.startswith(_IMAGE_ADDRESSES)]
+    if not shown:
+        return messages
+    *others, last = messages
+    parts = [{"type": "image_url", "image_url": {"url": image}} for image in shown]
+    return [*others, {**last, "content": [{"type": "text", "text": last["content"]}, *parts]}]
 
 
 def repair_messages(messages: Sequence[Message], invalid_text: str, errors: Sequence[str]) -> list[Message]:

@@ -6,6 +6,7 @@ tasks.execution -> here -> models.gateway.  Builds the prompt of a brief, says w
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from mesh.agents import prompts, schemas
@@ -17,10 +18,14 @@ from mesh.models.gateway import Gateway
 
 @dataclass(frozen=True)
 class Brief:
-    """What an agent is given: itself, the task, and what is known; `model` and `parameters` as its owner set them."""
+    """What an agent is given: itself, the task, and what is known; `parameters` as its owner set them.
+
+    `preferences` choose among models; `budget_left_usd` is what is not spent of the tightest budget, if there is one.
+    """
 
     agent: AgentView
-    model: str | None
+    preferences: Preferences
+    budget_left_usd: Decimal | None
     parameters: Mapping[str, float | int]
     task: TaskView
     shared_context: Mapping[str, Any]
@@ -117,14 +122,15 @@ class Runner:
     ) -> Reply[T]:
         defaults = kind_of(brief.agent.type).parameters
         request = Completion(
-            messages=messages,
+            messages=prompts.with_images(messages, brief.task.context.get("images")),
             schema=schema,
             parse=parse,
             repair=prompts.repair_messages,
             max_tokens=int(brief.parameters.get("max_tokens", defaults.max_tokens)),
             temperature=brief.parameters.get("temperature", defaults.temperature),
             top_p=brief.parameters.get("top_p"),
-            preferences=Preferences(model=brief.model),
+            preferences=brief.preferences,
+            budget_left_usd=brief.budget_left_usd,
             agent_type=brief.agent.type,
         )
         return self._gateway.complete(

@@ -24,4 +24,4 @@ def api(host: str | None, port: int | None, workers: int) -> None:
         raise click.ClickException(str(error)) from error
     where = [host or settings.host, str(settings.port if port is None else port), str(workers)]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "api.server", *where])  # noqa: S606 - this very interpreter
+    os.execv(sys.executable, [sys.executable, "-m", "api.server", *where])  # noqa: S606  # this very interpreter

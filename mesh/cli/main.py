@@ -49,4 +49,4 @@ def main() -> None:
     mesh run "Plan a newsletter"   give it a task and watch
 
     Settings are environment variables: `mesh config` shows them all.
-    """  # noqa: D301 - click wants the character itself before lines that it must not fill
+    """  # noqa: D301  # click wants the character itself before lines that it must not fill

@@ -43,7 +43,7 @@ def run(task: str, context_file: Path | None, network_id: str | None, url: str |
     mesh run "Plan a product launch" --context product.json > plan.md
 
     The result goes to stdout, all else to stderr.  The exit code is 0 only when the task was completed.
-    """  # noqa: D301 - click wants the character itself before lines that it must not fill
+    """  # noqa: D301  # click wants the character itself before lines that it must not fill
     console = Console(stderr=True, highlight=False)
     try:
         context = _read_context(context_file) if context_file else {}

@@ -152,10 +152,9 @@ def _start_parts(settings: "Settings", supervisor: "Supervisor", concurrency: in
     """Bring the schema up to date, start API, workers and beat, and wait until the whole is healthy."""
     from mesh.db.migrate import upgrade
     from mesh.embedded.parts import service
-    from mesh.security.keys import bootstrap_admin
 
     upgrade(settings.database_url)
-    admin_key = bootstrap_admin(settings)
+    admin_key = _admin_key(settings)
     url = base_url(settings)
     health = f"{url}/api/mesh/health"
     supervisor.add(
@@ -174,6 +173,19 @@ def _start_parts(settings: "Settings", supervisor: "Supervisor", concurrency: in
     except UnavailableError as error:
         raise UnavailableError(f"{error} Health: {_ask(http, health, admin_key)[1]}") from error
     return System(url, admin_key, settings, supervisor)
+
+
+def _admin_key(settings: "Settings") -> str:
+    """The administrator's key, kept in `admin-key` of the home folder as long as it holds."""
+    from mesh.embedded.home import write_private
+    from mesh.security.keys import bootstrap_admin
+
+    path = settings.home / "admin-key"
+    kept = path.read_text().strip() if path.exists() else ""
+    key = bootstrap_admin(settings, kept)
+    if key != kept:
+        write_private(path, key)
+    return key
 
 
 def _is_complete(report: dict[str, Any]) -> bool:
@@ -204,7 +216,7 @@ def _http() -> "httpx.Client":
 
 def base_url(settings: "Settings") -> str:
     """Where the API of `settings` is asked from this machine, such as `http://127.0.0.1:8080`."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  # compared, not bound
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 

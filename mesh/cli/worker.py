@@ -24,7 +24,7 @@ def worker(agents: str | None, control: bool, concurrency: int) -> None:
     mesh worker --control                 retention and other jobs of the system
 
     Needs MESH_DATABASE_URL, MESH_REDIS_URL and a provider's key, or MESH_SANDBOX=1.
-    """  # noqa: D301 - click wants the character itself before lines that it must not fill
+    """  # noqa: D301  # click wants the character itself before lines that it must not fill
     types = [name.strip() for name in agents.split(",")] if agents else []
     if control and types:
         raise click.UsageError("--control and --agents exclude each other: start two workers.")

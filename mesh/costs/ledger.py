@@ -1,16 +1,21 @@
 """The ledger: one row a model call, `reserved` before it is sent and ended exactly once, by its call id.
 
 Every function works within the caller's transaction; the orchestrator settles together with the reply that it stores.
+A row's end also releases what budgets hold for it, see `mesh.costs.accounts`.
 """
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Connection, text, update
+from sqlalchemy import Connection, TextClause, text
 
-from mesh.db.tables import model_calls
+from mesh.costs import accounts
+
+EndState = Literal["settled", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +29,17 @@ class Spender:
     step_id: str | None
     agent_type: str | None
     attempt: int
+    worker_id: str | None = None
+
+    @property
+    def budgets(self) -> list[str]:
+        """The ids of the budgets above it, whether there are such budgets or not."""
+        return accounts.ids_of(self.user_id, self.network_id, self.key_id, self.task_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A call about to be made; `reserved_usd` is its worst case."""
+    """A call about to be made; `reserved_usd` is its worst case, `selection` says why its model was chosen."""
 
     call_id: str
     requested_model: str | None
@@ -37,17 +48,22 @@ class Opening:
     reserved_usd: Decimal
     unpriced: bool
     sandbox: bool
+    selection: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a call used: tokens as the provider counted them, and its exact cost (None: no known price)."""
+    """What a call used, and its cost in US dollars (None: no known price).
+
+    Tokens as the provider counted them, and the exact cost; `estimated`: it did not say, and both are upper bounds.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
     reasoning_tokens: int
     cost_usd: Decimal | None
+    estimated: bool = False
 
 
 def opening(source: str) -> str:
@@ -57,76 +73,110 @@ def opening(source: str) -> str:
     """
     return f"""
         INSERT INTO model_calls (
-            id, user_id, key_id, network_id, task_id, step_id, agent_type, attempt,
-            requested_model, model, provider, reserved_usd, unpriced, sandbox, created_at,
+            id, user_id, key_id, network_id, task_id, step_id, agent_type, attempt, worker_id,
+            requested_model, model, provider, reserved_usd, unpriced, sandbox, selection, held_by, created_at,
             state, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, cost_usd, estimated)
         SELECT
-            :call_id, :user_id, :key_id, :network_id, :task_id, :step_id, :agent_type, :attempt,
-            :requested_model, :model, :provider, :reserved_usd, :unpriced, :sandbox, :now,
+            :call_id, :user_id, :key_id, :network_id, :task_id, :step_id, :agent_type, :attempt, :worker_id,
+            :requested_model, :model, :provider, :reserved_usd, :unpriced, :sandbox, CAST(:selection AS jsonb),
+            CAST(:held_by AS text[]), :now,
             'reserved', 0, 0, 0, 0, 0, false
         FROM {source}
         ON CONFLICT DO NOTHING
         RETURNING id"""  # noqa: S608  # built from constants of ours
 
 
-def opening_values(spender: Spender, call: Opening) -> dict[str, Any]:
-    """The parameters of `opening`, but for `now`."""
-    return {**_values(spender), **_values(call)}
+def opening_values(spender: Spender, call: Opening, *, held_by: Sequence[str] = ()) -> dict[str, Any]:
+    """The parameters of `opening`, but for `now`; `held_by` are the budgets that hold its reservation."""
+    selection = json.dumps(call.selection) if call.selection is not None else None
+    return {**_values(spender), **_values(call), "selection": selection, "held_by": list(held_by)}
 
 
-# A row that was charged its reservation because nobody knew how the call ended is corrected.
-SETTLING = """
-        UPDATE model_calls
-        SET state = :call_state, prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens,
-            cached_tokens = :cached_tokens, reasoning_tokens = :reasoning_tokens, cost_usd = coalesce(:cost_usd, 0),
-            estimated = false, error_code = :error_code, latency_seconds = :seconds, ended_at = :now
-        WHERE id = :call_id AND (state = 'reserved' OR estimated)"""
-
-_SETTLE = text(SETTLING)
+_STANDS = text("SELECT true FROM model_calls WHERE id = :call_id")
 
 
-def settling_values(call_id: str, bill: Bill, *, seconds: float, error_code: str | None = None) -> dict[str, Any]:
-    """The parameters of `SETTLING`, but for `now`: `settled`, or `failed` when the reply was of no use."""
-    state = "failed" if error_code else "settled"
+def stands(connection: Connection, call_id: str) -> bool:
+    """Whether the call's row is there: a write whose answer was lost had taken place."""
+    return connection.execute(_STANDS, {"call_id": call_id}).first() is not None
+
+
+def ending(which: str, changes: str) -> str:
+    """The CTEs that end the open rows for which `which` holds, and settle with their budgets; `ended` has their ids.
+
+    A row that was charged its reservation because nobody knew how the call ended is open to a better word until its
+    hour's books are closed.
+    """
+    return f"""
+    found AS (
+        SELECT id, state, cost_usd FROM model_calls
+        WHERE {which} AND (state = 'reserved' OR (estimated AND NOT rolled))
+        FOR UPDATE
+    ), ended AS (
+        UPDATE model_calls SET {changes}, ended_at = :now
+        FROM found WHERE model_calls.id = found.id
+        RETURNING model_calls.id, held_by, {accounts.SUBJECTS} AS subjects,
+            model_calls.cost_usd - found.cost_usd AS spent,
+            CASE found.state WHEN 'reserved' THEN reserved_usd ELSE 0 END AS released
+    ), {accounts.charging("ended")}"""  # noqa: S608  # built from constants of ours
+
+
+# What the provider said, or what must be assumed of a call that was cut off.
+BILLED = """state = :call_state, prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens,
+            cached_tokens = :cached_tokens, reasoning_tokens = :reasoning_tokens,
+            cost_usd = coalesce(:cost_usd, 0), estimated = :estimated, error_code = :error_code,
+            latency_seconds = :seconds"""
+
+_FREE = """state = 'failed', cost_usd = 0, estimated = false, error_code = :error_code, latency_seconds = :seconds"""
+
+_UNKNOWN = """state = 'cancelled', cost_usd = reserved_usd, estimated = true, error_code = :error_code"""
+
+
+def _statement(which: str, changes: str) -> TextClause:
+    return text(f"WITH {ending(which, changes)} SELECT FROM ended")  # as above
+
+
+_CLOSE_BILLED = _statement("id = :call_id", BILLED)
+_CLOSE_FAILED = _statement("id = :call_id", _FREE)
+_CLOSE_UNKNOWN = _statement("id = :call_id AND state = 'reserved'", _UNKNOWN)
+_CLOSE_STEP = _statement("step_id = :step_id AND state = 'reserved'", _UNKNOWN)  # ix_model_calls_reserved
+
+
+def billed_values(
+    call_id: str, bill: Bill, *, seconds: float, state: str = "settled", error_code: str | None = None
+) -> dict[str, Any]:
+    """The parameters of `BILLED`, but for `now`; `state` is `failed` when the reply was of no use."""
     return {**_values(bill), "call_id": call_id, "call_state": state, "error_code": error_code, "seconds": seconds}
 
 
-def close_useless(
-    connection: Connection, call_id: str, bill: Bill, *, seconds: float, error_code: str, now: datetime
+def close_billed(
+    connection: Connection,
+    call_id: str,
+    bill: Bill,
+    *,
+    seconds: float,
+    state: EndState,
+    error_code: str | None,
+    now: datetime,
 ) -> None:
-    """End a call that was billed for a reply of no use."""
-    values = settling_values(call_id, bill, seconds=seconds, error_code=error_code)
-    connection.execute(_SETTLE, {**values, "now": now})
-
-
-def _values(record: Spender | Opening | Bill) -> dict[str, Any]:
-    return {field.name: getattr(record, field.name) for field in fields(record)}
+    """End a call that was billed: for its reply, for one of no use, or for what came of it before it was cut off."""
+    values = billed_values(call_id, bill, seconds=seconds, state=state, error_code=error_code)
+    connection.execute(_CLOSE_BILLED, {**values, "now": now})
 
 
 def close_failed(connection: Connection, call_id: str, *, error_code: str, seconds: float, now: datetime) -> None:
     """End a call that the provider refused or that never reached it: it costs nothing."""
-    connection.execute(
-        update(model_calls)
-        .where(model_calls.c.id == call_id, (model_calls.c.state == "reserved") | model_calls.c.estimated)
-        .values(
-            state="failed", cost_usd=0, estimated=False, error_code=error_code, latency_seconds=seconds, ended_at=now
-        )
-    )
+    connection.execute(_CLOSE_FAILED, {"call_id": call_id, "error_code": error_code, "seconds": seconds, "now": now})
 
 
-def close_unknown(
-    connection: Connection, *, now: datetime, error_code: str, call_id: str | None = None, step_id: str | None = None
-) -> None:
-    """End a call, or all open ones of a step, whose end nobody knows: charged the reservation, marked estimated."""
-    chosen = model_calls.c.id == call_id if call_id else model_calls.c.step_id == step_id
-    connection.execute(
-        update(model_calls)
-        .where(chosen, model_calls.c.state == "reserved")
-        .values(
-            state="cancelled",
-            cost_usd=model_calls.c.reserved_usd,
-            estimated=True,
-            error_code=error_code,
-            ended_at=now,
-        )
-    )
+def close_unknown(connection: Connection, call_id: str, *, error_code: str, now: datetime) -> None:
+    """End a call whose end nobody knows: charged its reservation, and marked as estimated."""
+    connection.execute(_CLOSE_UNKNOWN, {"call_id": call_id, "error_code": error_code, "now": now})
+
+
+def close_step(connection: Connection, step_id: str, *, error_code: str, now: datetime) -> None:
+    """As `close_unknown`, for all open calls of a step."""
+    connection.execute(_CLOSE_STEP, {"step_id": step_id, "error_code": error_code, "now": now})
+
+
+def _values(record: Spender | Opening | Bill) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in fields(record)}

@@ -1,7 +1,8 @@
 """The engine: how this process talks to PostgreSQL.  Nothing else makes connections."""
 
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from mesh.db.prepared import PREPARES, SESSION_OPTIONS
 from mesh.errors import ConfigurationError
@@ -32,13 +33,8 @@ def create(url: str, *, name: str, prepares: bool = False) -> Engine:
         raise ConfigurationError(
             "MESH_DATABASE_URL is not set: give a PostgreSQL address, or use `mesh up`, which brings one."
         )
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "postgresql":
-        raise ConfigurationError(
-            f"MESH_DATABASE_URL must be a postgresql:// address, not {parsed.get_backend_name()}://."
-        )
     return create_engine(
-        parsed.set(drivername="postgresql+psycopg2"),
+        _parsed(url).set(drivername="postgresql+psycopg2"),
         execution_options={PREPARES: prepares},
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
@@ -56,3 +52,17 @@ def create(url: str, *, name: str, prepares: bool = False) -> Engine:
             "tcp_user_timeout": 10000,
         },
     )
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # its message may hold the password
+        raise ConfigurationError(
+            "MESH_DATABASE_URL cannot be read as an address: it must look like postgresql://user:password@host:5432/mesh."
+        ) from None
+    if parsed.get_backend_name() != "postgresql":
+        raise ConfigurationError(
+            f"MESH_DATABASE_URL must be a postgresql:// address, not {parsed.get_backend_name()}://."
+        )
+    return parsed

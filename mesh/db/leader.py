@@ -2,6 +2,8 @@
 
 A session-level advisory lock (PostgreSQL documentation, 13.3.5): it ends with the session, so a leader that dies needs
 no time-out.  It needs a session of its own - no transaction pooler may stand between.
+
+A worker leads, by its id, its own steps: so others know that it died before its lease is over (`mesh.tasks.leases`).
 """
 
 import structlog
@@ -11,15 +13,23 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 log = structlog.get_logger(__name__)
 
-# "mesh", and a number for each thing that is done by one.
-SWEEP = 0x6D657368_0002
-BEAT = 0x6D657368_0003
+# What is done by one.
+SWEEP = "mesh.sweep"
+BEAT = "mesh.beat"
+
+
+def number(key: str) -> str:
+    """SQL for the lock's number; `key` is a column or parameter that holds its key."""
+    return f"hashtextextended({key}, 0)"
+
+
+_TRY = text(f"SELECT pg_try_advisory_lock({number(':key')})")
 
 
 class Leadership:
     """A candidate for the lock `key`; not for use by several threads at once."""
 
-    def __init__(self, engine: Engine, key: int) -> None:
+    def __init__(self, engine: Engine, key: str) -> None:
         self._engine = engine
         self._key = key
         self._session: Connection | None = None
@@ -39,7 +49,7 @@ class Leadership:
     def _try(self) -> bool:
         session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
-            if session.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key}).scalar_one():
+            if session.execute(_TRY, {"key": self._key}).scalar_one():
                 self._session = session
                 return True
         finally:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from mesh.errors import UnavailableError
+from mesh.errors import ContentionError, MeshError, UnavailableError
 
 T = TypeVar("T")
 
@@ -23,6 +23,10 @@ log = structlog.get_logger(__name__)
 PERSIST_SECONDS = 300.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
+
+# SQLSTATEs (PostgreSQL documentation, appendix A) that psycopg2 counts among outages, and that are none.
+_CONTENTION = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
+_QUERY_CANCELED = "57014"  # statement_timeout among others
 
 
 class UnitOfWork:
@@ -62,27 +66,27 @@ class Database:
         Raises:
             UnavailableError: PostgreSQL cannot be reached, or broke off; whether a commit under way
                 took place is then unknown.
+            ContentionError: PostgreSQL undid the transaction for the sake of another one.
         """
         try:
             with (self.engine if atomic else self._by_statement).begin() as connection:
                 work = UnitOfWork(connection)
                 yield work
-        except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-            raise UnavailableError("The database does not answer; try again shortly.") from error
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise UnavailableError("The database broke off; try again shortly.") from error
-            raise
+        except (DBAPIError, PoolTimeoutError) as error:
+            if (meaning := _meaning(error)) is None:
+                raise
+            raise meaning from error
         work.send()
 
     def persist(self, write: Callable[[UnitOfWork], T], *, atomic: bool = True) -> T:
-        """Run `write` in a transaction of its own, again and again until the database answers.
+        """Run `write` in a transaction of its own, again and again until the database answers and no other undoes it.
 
         For what must not be lost, such as a reply that was paid for.  A commit that broke off may have taken place,
         so `write` must find that out itself (a fence, a conflict) when it runs once more.
 
         Raises:
             UnavailableError: the database stayed away for five minutes.
+            ContentionError: others undid it for five minutes.
         """
         give_up = time.monotonic() + PERSIST_SECONDS
         pause = _FIRST_PAUSE_SECONDS
@@ -90,9 +94,21 @@ class Database:
             try:
                 with self.begin(atomic=atomic) as work:
                     return write(work)
-            except UnavailableError as error:
+            except (UnavailableError, ContentionError) as error:
                 if time.monotonic() > give_up:
                     raise
-                log.warning("database_away", error=type(error.__cause__).__name__, retry_seconds=pause)
+                if isinstance(error, UnavailableError):
+                    log.warning("database_away", error=type(error.__cause__).__name__, retry_seconds=pause)
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _meaning(error: DBAPIError | PoolTimeoutError) -> MeshError | None:
+    """What `error` is to callers; None: a fault of the statement, which passes through as it is."""
+    state = getattr(getattr(error, "orig", None), "pgcode", None)
+    if state in _CONTENTION:
+        return ContentionError("Another request changed the same data; try again.")
+    away = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) and state != _QUERY_CANCELED
+    if away or (isinstance(error, DBAPIError) and error.connection_invalidated):
+        return UnavailableError("The database does not answer; try again shortly.")
+    return None

@@ -31,7 +31,19 @@ PUBLISH_TRANSPORT_OPTIONS: dict[str, Any] = {
 # After a failure the broker is left alone for a while: each try may cost up to 2 s.
 REST_SECONDS = 5.0
 
-_BROKER_ERRORS = (BrokerError, RedisError, OSError)
+BROKER_ERRORS = (BrokerError, RedisError, OSError)
+
+
+def producer(name: str, broker_url: str) -> Celery:
+    """A Celery app that only sends, and never for long."""
+    app = Celery(name, broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_publish_retry=False,
+        task_ignore_result=True,
+        broker_transport_options=PUBLISH_TRANSPORT_OPTIONS,
+        broker_pool_limit=10,
+    )
+    return app
 
 
 class Dispatcher(Protocol):
@@ -51,13 +63,7 @@ class Permits:
     """The dispatcher that talks to Celery's broker."""
 
     def __init__(self, broker_url: str) -> None:
-        self._celery = Celery("mesh-permits", broker=broker_url, set_as_current=False)
-        self._celery.conf.update(
-            task_publish_retry=False,
-            task_ignore_result=True,
-            broker_transport_options=PUBLISH_TRANSPORT_OPTIONS,
-            broker_pool_limit=10,
-        )
+        self._celery = producer("mesh-permits", broker_url)
         self._resting_until = 0.0
 
     def send(self, queue: str, count: int = 1, *, refill: bool = False) -> None:
@@ -67,7 +73,7 @@ class Permits:
         try:
             for _ in range(count):
                 self._celery.send_task(RUN_STEP, args=(queue, refill), queue=queue, ignore_result=True)
-        except _BROKER_ERRORS as error:
+        except BROKER_ERRORS as error:
             self._rest("permit_not_sent", queue, error)
 
     def waiting(self, queue: str) -> int | None:
@@ -80,7 +86,7 @@ class Permits:
                 return int(connection.default_channel.queue_declare(queue, passive=True).message_count)  # type: ignore[attr-defined]
             except connection.channel_errors:
                 return 0
-            except _BROKER_ERRORS as error:
+            except BROKER_ERRORS as error:
                 self._rest("queue_not_counted", queue, error)
                 return None
 

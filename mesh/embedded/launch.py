@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
         sys.exit("the parent was gone before its child had started")
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and that would survive exec
         signal.signal(ignored, signal.SIG_DFL)
-    os.execv(program[0], program)  # noqa: S606 - the caller's program, without a shell, is the point
+    os.execv(program[0], program)  # noqa: S606  # the caller's program, without a shell, is the point
 
 
 def _become(identity: str) -> None:

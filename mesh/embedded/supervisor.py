@@ -22,7 +22,8 @@ from mesh.errors import UnavailableError
 TICK_SECONDS = 0.02  # one waitpid a part: 0.6% of a core for eight parts
 FIRST_DELAY_SECONDS = 0.1
 LAST_DELAY_SECONDS = 5.0
-LAST_RESORT_SECONDS = 5.0  # after a part's own kill signal
+# After a part's own kill signal: Postgres takes 5 s until it kills those of its processes that do not end.
+LAST_RESORT_SECONDS = 8.0
 STABLE_SECONDS = 10.0
 
 
@@ -33,7 +34,7 @@ class Part:
     `spawn` starts it with its output in `log`; `ready` tells, within about a second, whether it serves (None: as soon
     as it runs); `needs` names the parts that must be ready before it starts, and that stop only after it.  Dying
     `tries` times in a row is an error to those who wait for readiness; else it is started again for ever.
-    `stop_signal` asks it to end, and after `grace_seconds` `kill_signal` makes it.
+    `stop_signal` asks it to end, after `grace_seconds` `kill_signal` makes it, and `last_resort_seconds` later SIGKILL.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Part:
     stop_signal: signal.Signals = signal.SIGTERM
     kill_signal: signal.Signals = signal.SIGKILL
     grace_seconds: float = 10.0
+    last_resort_seconds: float = LAST_RESORT_SECONDS
 
 
 @dataclass
@@ -86,10 +88,12 @@ class _Child:
 
     def stop(self, *, now: bool) -> None:
         """Ask the process to end, once; make it end when its grace is over, or `now`."""
-        assert self.process is not None  # noqa: S101 - for the type checker
+        assert self.process is not None  # noqa: S101  # for the type checker
         late = time.monotonic() - self.stop_at if self.stop_at is not None else 0.0
         if now or (self.stop_at is not None and late >= 0):
-            sure = late > LAST_RESORT_SECONDS  # a part may have been stopped, or be beyond its own kill signal
+            sure = (
+                late > self.part.last_resort_seconds
+            )  # a part may have been stopped, or be beyond its own kill signal
             with suppress(ProcessLookupError):  # it may have ended since it was looked at
                 os.killpg(self.process.pid, signal.SIGKILL if sure else self.part.kill_signal)
         elif self.stop_at is None:
@@ -181,7 +185,7 @@ class Supervisor:
             while not self._stopping.wait(TICK_SECONDS):
                 for child in list(self._children.values()):
                     self._tend(child)
-        except Exception as error:  # noqa: BLE001 - handed to the thread that waits
+        except Exception as error:  # noqa: BLE001  # handed to the thread that waits
             self._failure = error
         try:
             while self._stop_next():

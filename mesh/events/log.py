@@ -136,6 +136,11 @@ class EventLog:
             latest = work.connection.execute(_OPENING, {"task_id": task_id}).scalar()
         return latest - 1 if latest else 0
 
+    def last(self, task_id: str) -> int:
+        """The number of the last stored event; 0 if none."""
+        with self._database.begin(atomic=False) as work:
+            return work.connection.execute(_LAST, {"task_id": task_id}).scalar() or 0
+
     def ended_at(self, task_id: str) -> int | None:
         """The number of the last stored event if that is `complete`: nothing follows it unless the task is resumed."""
         with self._database.begin(atomic=False) as work:

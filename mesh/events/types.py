@@ -108,6 +108,14 @@ class MemoryAdded(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Paused(Event):
+    """A budget is used up; the task goes on when there is room in it, or when it is told to."""
+
+    type = "paused"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Result(Event):
     """The task's result: `content, explanation, confidence`."""
 

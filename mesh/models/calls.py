@@ -12,6 +12,12 @@ from mesh.models.catalogue import Model
 
 T = TypeVar("T")
 
+# What a provider may have written, and counts, beyond what has arrived when a stream is cut off.
+UNSEEN_TOKENS = 256
+
+# More than any of the providers counts for one image, whatever its size.
+IMAGE_TOKENS = 16_384
+
 # Content is text, or a list of parts where a task's context brings images.
 Messages = Sequence[dict[str, Any]]
 
@@ -59,6 +65,7 @@ class Completion(Generic[T]):
     top_p: float | None = None
     preferences: Preferences = Preferences()
     agent_type: str | None = None
+    budget_left_usd: Decimal | None = None
     on_text: Callable[[str], None] | None = None
 
 
@@ -93,23 +100,39 @@ class ModelCall:
         """What is reserved for it: a token for each byte of the prompt, and a full reply."""
         return self.model.worst_case_usd(prompt_bytes=self.prompt_bytes, max_tokens=self.max_tokens)
 
+    def cut_off_usd(self, received: int | None) -> Decimal:
+        """An upper bound of its cost when it was cut off after `received` bytes of text (None: not streamed).
+
+        A reply that is not streamed may have been finished, and a model that thinks unseen may have done so.
+        """
+        if received is None or self.model.reasons_unseen:
+            return self.worst_case_usd
+        tokens = min(self.max_tokens, received + UNSEEN_TOKENS)
+        return self.model.worst_case_usd(prompt_bytes=self.prompt_bytes, max_tokens=tokens)
+
 
 def prompt_bytes(messages: Messages, schema: Mapping[str, Any] | None) -> int:
-    """The size of what is sent to a model, in bytes of UTF-8."""
-    return len(str(schema or "").encode()) + sum(len(str(message["content"]).encode()) for message in messages)
+    """The size of what is sent to a model, in bytes of UTF-8; an image counts as `IMAGE_TOKENS`."""
+    size = len(str(schema or "").encode())
+    for message in messages:
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        size += sum(len(part["text"].encode()) if part["type"] == "text" else IMAGE_TOKENS for part in parts)
+    return size
 
 
 @dataclass(frozen=True, slots=True)
 class RawReply:
     """A provider's answer to one call: text, usage and its exact cost (None: the model has no known price).
 
-    `finish_reason` is `stop` or `length`.
+    `finish_reason` is `stop` or `length`.  `estimated`: the provider told no usage, so this one is an upper bound.
     """
 
     text: str
     usage: Usage
     cost_usd: Decimal | None
     finish_reason: str = "stop"
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +154,20 @@ class Journal(Protocol):
 
         Raises:
             StepLostError: nobody waits for the reply any more; the call must not be made.
+            BudgetExceededError: a budget has not so much left.
+            BudgetBusyError: it may have, once other calls have ended.
         """
 
-    def failed(self, call: ModelCall, error: ModelCallError, raw: RawReply | None, *, seconds: float) -> None:
-        """`call` failed, or brought an invalid reply (`raw`), after `seconds`."""
+    def failed(
+        self, call: ModelCall, error: ModelCallError, raw: RawReply | None, *, seconds: float, received: int | None
+    ) -> None:
+        """`call` failed, or brought an invalid reply (`raw`), after `seconds`.
 
-    def cancelled(self, call: ModelCall) -> None:
-        """`call` was stopped by us; what the provider used is unknown."""
+        `received`: bytes of text that had come, of a call that is streamed.
+        """
+
+    def cancelled(self, call: ModelCall, *, seconds: float, received: int | None) -> None:
+        """`call` was stopped by us after `seconds`; what the provider used is unknown."""
 
 
 class Translator(Protocol):

@@ -5,43 +5,33 @@ importing LiteLLM (3 s, 170 MB).
 """
 
 import json
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
+from mesh import clock
 from mesh.errors import ConfigurationError, InvalidInputError, Problem
+from mesh.models.catalogue_file import Entry, File, Limit, read
+
+__all__ = ["Catalogue", "Limit", "Listed", "Model", "load"]
 
 # Token prices come in variants (`..._batches`, `..._flex`); these are never what an ordinary call costs.
 _OTHER_TARIFFS = ("_batches", "_flex", "_priority", "_per_query")
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    litellm: str
-    tier: Literal["LOW", "MEDIUM", "HIGH"] = "MEDIUM"
-    strengths: list[str] = []
-    aliases: list[str] = []
-    successor: str | None = None
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    chain: list[str] | None = None
-    models: dict[str, _Entry] = {}
-
-
 @dataclass(frozen=True)
 class Model:
-    """A model that can be called: public name, LiteLLM's id, provider, and what the price map says of it."""
+    """A model that can be called: public name, LiteLLM's id, provider, and what the price map and its entry say.
+
+    With `api_base` it is served from an address of its own.  `own_prices`: they are its entry's, which LiteLLM does
+    not know.
+    """
 
     name: str
     litellm: str
@@ -49,6 +39,13 @@ class Model:
     tier: str
     strengths: tuple[str, ...]
     facts: Mapping[str, Any]
+    api_base: str | None = None
+    own_prices: bool = False
+
+    @property
+    def context_window(self) -> int | None:
+        """The longest prompt, in tokens, where it is known."""
+        return self.facts.get("max_input_tokens")
 
     @property
     def max_output_tokens(self) -> int | None:
@@ -56,15 +53,61 @@ class Model:
         return self.facts.get("max_output_tokens")
 
     @property
+    def vision(self) -> bool:
+        """Whether it is known to take images."""
+        return bool(self.facts.get("supports_vision"))
+
+    @property
+    def function_calling(self) -> bool:
+        """Whether it is known to call functions."""
+        return bool(self.facts.get("supports_function_calling"))
+
+    @property
+    def response_schema(self) -> bool | None:
+        """Whether it can be held to a JSON schema; None: nobody says."""
+        return self.facts.get("supports_response_schema")
+
+    @property
+    def retires_on(self) -> date | None:
+        """When its provider withdraws it, where that is announced."""
+        announced = self.facts.get("deprecation_date")
+        return date.fromisoformat(announced) if announced else None
+
+    @property
     def priced(self) -> bool:
         """Whether a call's cost can be known."""
         return "input_cost_per_token" in self.facts
 
+    @property
+    def reasons_unseen(self) -> bool:
+        """Whether it may write tokens, and charge them, that nobody is shown; most Claudes do so only when asked to."""
+        if self.provider == "anthropic":
+            return bool(self.facts.get("thinking_always_on"))
+        return bool(self.facts.get("supports_reasoning"))
+
+    def reachable(self, providers: Collection[str]) -> bool:
+        """Whether it can be called where `providers` are configured."""
+        return self.api_base is not None or self.provider in providers
+
+    def price_usd(self, *, prompt_tokens: int, completion_tokens: int) -> Decimal:
+        """What so many tokens cost at the plain tariff, in US dollars: exact for `own_prices`, else an estimate."""
+        prompt, completion = self._plain_tariff
+        return prompt * prompt_tokens + completion * completion_tokens
+
     def worst_case_usd(self, *, prompt_bytes: int, max_tokens: int) -> Decimal:
         """An upper bound of one call's price in US dollars: a token for each byte of the prompt, and a full reply."""
-        return _dearest(self.facts, "input_cost_per", "cache_creation_input_token_cost") * prompt_bytes + (
-            _dearest(self.facts, "output_cost_per") * max_tokens
-        )
+        prompt, completion = self._dearest_tariff
+        return prompt * prompt_bytes + completion * max_tokens
+
+    @cached_property
+    def _plain_tariff(self) -> tuple[Decimal, Decimal]:
+        prompt, completion = (self.facts.get(f"{kind}_cost_per_token") or 0 for kind in ("input", "output"))
+        return Decimal(str(prompt)), Decimal(str(completion))
+
+    @cached_property
+    def _dearest_tariff(self) -> tuple[Decimal, Decimal]:
+        prompt = _dearest(self.facts, "input_cost_per", "cache_creation_input_token_cost")
+        return prompt, _dearest(self.facts, "output_cost_per")
 
 
 def _dearest(facts: Mapping[str, Any], *prefixes: str) -> Decimal:
@@ -76,20 +119,48 @@ def _dearest(facts: Mapping[str, Any], *prefixes: str) -> Decimal:
     return max(prices, default=Decimal(0))
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A row of the catalogue; `served_by` is another's name once the model itself is retired."""
+
+    model: Model
+    aliases: tuple[str, ...]
+    successor: str | None
+    served_by: str
+
+
 class Catalogue:
     """Names into models; the order of `chain` is the order of fallback."""
 
-    def __init__(self, files: Sequence[_File], price_map: Mapping[str, Mapping[str, Any]]) -> None:
-        self._entries: dict[str, _Entry] = {}
+    def __init__(
+        self,
+        files: Sequence[File],
+        price_map: Mapping[str, Mapping[str, Any]],
+        today: Callable[[], date] = lambda: clock.now().date(),
+    ) -> None:
+        self._today = today
+        self._entries: dict[str, Entry] = {}
+        self._limits: dict[str, Limit | None] = {}
         chain: list[str] = []
         for file in files:
             self._entries |= file.models
+            self._limits |= {provider: entry.limit for provider, entry in file.limits.items()}
             chain = file.chain or chain
         self._names = {alias: name for name, entry in self._entries.items() for alias in entry.aliases}
         self._names |= {name: name for name in self._entries}
-        self._price_map = price_map
+        self._models = {name: _model(name, entry, price_map) for name, entry in self._entries.items()}
         self._check(chain)
-        self.chain = tuple(dict.fromkeys(self.resolve(name).name for name in chain))
+        self._chain = tuple(chain)
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The models that are asked one after another, each through its successor once it is retired."""
+        return tuple(dict.fromkeys(self.resolve(name).name for name in self._chain))
+
+    def __iter__(self) -> Iterator[Model]:
+        """The models that serve a name, in the order of the files."""
+        served = dict.fromkeys(self.resolve(name).name for name in self._entries)
+        return (self._models[name] for name in served)
 
     def resolve(self, name: str) -> Model:
         """The model that serves `name`: itself, what it is an alias of, or a retired model's successor.
@@ -98,12 +169,10 @@ class Catalogue:
             KeyError: no such name; `require` is for names that users give.
         """
         known = self._names[name]
-        entry = self._entries[known]
-        facts = self._facts(entry)
-        if not facts and entry.successor:
-            return self.resolve(entry.successor)
-        provider = entry.litellm.partition("/")[0]
-        return Model(known, entry.litellm, provider, entry.tier, tuple(entry.strengths), facts)
+        successor = self._entries[known].successor
+        if successor and self._retired(self._models[known]):
+            return self.resolve(successor)
+        return self._models[known]
 
     def require(self, name: str, pointer: str) -> Model:
         """As `resolve`, for a name from a request; `pointer` says where it stood.
@@ -117,8 +186,21 @@ class Catalogue:
         detail = f"There is no such model; near names: {', '.join(near)}."
         raise InvalidInputError("The model is unknown.", [Problem(pointer, "unknown_model", detail)])
 
-    def _facts(self, entry: _Entry) -> Mapping[str, Any]:
-        return self._price_map.get(entry.litellm) or self._price_map.get(entry.litellm.partition("/")[2]) or {}
+    def limits_of(self, model: Model) -> tuple[Limit | None, Limit | None]:
+        """The limits of the model's provider and of the model itself."""
+        return self._limits.get(model.provider), self._entries[model.name].limit
+
+    def listed(self) -> list[Listed]:
+        """Every row, retired ones too, in the order of the files."""
+        return [
+            Listed(self._models[name], tuple(entry.aliases), entry.successor, self.resolve(name).name)
+            for name, entry in self._entries.items()
+        ]
+
+    def _retired(self, model: Model) -> bool:
+        """Its provider has withdrawn it: the price map has it no more, or its announced day has come."""
+        unknown = not model.facts and not model.api_base
+        return unknown or (model.retires_on is not None and model.retires_on <= self._today())
 
     def _check(self, chain: Sequence[str]) -> None:
         links = [*chain, *(entry.successor for entry in self._entries.values() if entry.successor)]
@@ -139,6 +221,13 @@ class Catalogue:
             successor = self._entries[name].successor
 
 
+def _model(name: str, entry: Entry, price_map: Mapping[str, Mapping[str, Any]]) -> Model:
+    provider, _, bare = entry.litellm.partition("/")
+    facts = entry.facts(price_map.get(entry.litellm) or price_map.get(bare) or {})
+    strengths = tuple(entry.strengths)
+    return Model(name, entry.litellm, provider, entry.tier, strengths, facts, entry.api_base, entry.priced)
+
+
 def load(extension: Path | None = None) -> Catalogue:
     """The catalogue that ships with the mesh, extended by the file `extension`.
 
@@ -146,17 +235,7 @@ def load(extension: Path | None = None) -> Catalogue:
         ConfigurationError: the file cannot be read; says why.
     """
     paths = [Path(__file__).with_name("catalogue.toml"), *([extension] if extension else [])]
-    return Catalogue([_read(path) for path in paths], _price_map())
-
-
-def _read(path: Path) -> _File:
-    try:
-        return _File.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"The model file {path} cannot be read: {error}") from error
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigurationError(f"The model file {path} is not valid: {faults}") from error
+    return Catalogue([read(path) for path in paths], _price_map())
 
 
 def _price_map() -> dict[str, dict[str, Any]]:

@@ -32,7 +32,8 @@ _MADE_UP = (None, 422, 500)
 
 def classify(error: Exception) -> ModelCallError:
     """The failure that `error` means; never its text, which may quote the prompt."""
-    name = type(error).__name__
+    # How Gemini's streams fail, from the first byte on; what is beneath is as with any call.
+    name = type(getattr(error, "original_exception", None) or error).__name__
     if isinstance(error, TimeoutError) or name == "Timeout":
         return ModelCallError("timeout", "The model did not answer in time.", may_cost=True)
     # Groq's words for it are unknown to LiteLLM, but its code is in the text.

@@ -104,7 +104,7 @@ class Gateway:
             except InvalidReplyError as error:
                 seconds = time.monotonic() - started
                 failure = ModelCallError(error.code, "; ".join(error.errors))
-                turn.journal.failed(call, failure, raw, seconds=seconds)
+                turn.journal.failed(call, failure, raw, seconds=seconds, received=None)
                 if last or request.repair is None:
                     raise failure from error
                 messages = request.repair(messages, raw.text, error.errors)
@@ -146,11 +146,11 @@ class Gateway:
             return call, turn.cancellation.watch(lambda: self._translator.start(call)).result()
         except StepLostError:  # before it was sent: it costs nothing
             unsent = ModelCallError("cancelled", "The step was cancelled before its model was asked.")
-            turn.journal.failed(call, unsent, None, seconds=0)
+            turn.journal.failed(call, unsent, None, seconds=0, received=None)
             raise
         except CancelledError as error:
-            turn.journal.cancelled(call)
+            turn.journal.cancelled(call, seconds=time.monotonic() - started, received=None)
             raise StepLostError("The step was cancelled while its model was at work.") from error
         except ModelCallError as error:
-            turn.journal.failed(call, error, None, seconds=time.monotonic() - started)
+            turn.journal.failed(call, error, None, seconds=time.monotonic() - started, received=None)
             raise

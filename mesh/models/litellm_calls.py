@@ -6,7 +6,7 @@ gateway -> here -> provider.  The only module that imports LiteLLM, and only whe
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from decimal import Decimal
 from importlib import import_module
@@ -17,15 +17,19 @@ import structlog
 
 from mesh.errors import ModelCallError
 from mesh.ids import new_id
+from mesh.models import streaming
 from mesh.models.calls import ModelCall, RawReply, Usage
 from mesh.models.catalogue import Model
 from mesh.models.failures import classify
-from mesh.models.providers import Access
+from mesh.models.providers import Access, access_to, profile_of
 
 log = structlog.get_logger(__name__)
 
 # LiteLLM computes with floats; prices are multiples of 1e-12 US dollars at the finest.
 _COST_QUANTUM = Decimal("1e-12")
+
+# Providers that LiteLLM calls with its own HTTP client; the others' are libraries, which send nothing twice.
+_OWN_CLIENT = frozenset({"anthropic", "gemini", "groq"})
 
 _GREETING = ({"role": "user", "content": "Hello"},)
 _ANY = {"name": "any", "schema": {"type": "object", "properties": {}, "required": [], "additionalProperties": False}}
@@ -58,6 +62,7 @@ class LiteLLMCalls:
     def __init__(self, access: Mapping[str, Access]) -> None:
         self._access = access
         self._litellm = load_litellm()
+        self._client = import_module("mesh.models.one_request").OneRequest()
         self._loop = asyncio.new_event_loop()
         Thread(target=self._loop.run_forever, name="model-calls", daemon=True).start()
 
@@ -73,7 +78,7 @@ class LiteLLMCalls:
         """
         import_module("openai.resources")
         _ = self._litellm.encoding  # the tokenizer, from a file in the package
-        reachable = {model.provider: model for model in models if model.provider in self._access}
+        reachable = {model.provider: model for model in models if access_to(model, self._access)}
         calls = [ModelCall(new_id("call"), None, model, _GREETING, _ANY, 1, 0, None, 1) for model in reachable.values()]
         ready = [self._litellm.acompletion(**self._arguments(call), mock_response="{}") for call in calls]
         wait([asyncio.run_coroutine_threadsafe(one, self._loop) for one in ready])
@@ -82,35 +87,37 @@ class LiteLLMCalls:
         try:
             # The library's own timeouts bound single reads, and for Gemini nothing at all.
             async with asyncio.timeout(call.timeout_seconds):
-                response = await self._litellm.acompletion(**self._arguments(call))
-            return self._reply(call, response)
+                return await (self._ask(call) if call.on_text is None else self._stream(call, call.on_text))
         except (asyncio.CancelledError, ModelCallError):
             raise
         except Exception as error:  # whatever the library raises is one failed call, classified
             raise classify(error) from error
 
-    def _arguments(self, call: ModelCall) -> dict[str, Any]:
-        access = self._access[call.model.provider]
-        return {
-            "model": call.model.litellm,
-            "messages": list(call.messages),
-            "response_format": {"type": "json_schema", "json_schema": call.schema},
-            "max_tokens": call.max_tokens,
-            "temperature": call.temperature,
-            "top_p": call.top_p,
-            "api_key": access.api_key,
-            "api_base": access.api_base,
-            "max_retries": 0,
-            "timeout": call.timeout_seconds,
-            "extra_headers": {"X-Mesh-Call": call.call_id},
-        }
-
-    def _reply(self, call: ModelCall, response: Any) -> RawReply:  # noqa: ANN401  # LiteLLM's
+    async def _ask(self, call: ModelCall) -> RawReply:
+        response = await self._litellm.acompletion(**self._arguments(call))
         choice = response.choices[0]
-        usage = response.usage
-        if choice.finish_reason == "content_filter" or choice.message.content is None:
+        return self._reply(call, choice.message.content, choice.finish_reason, response.usage)
+
+    async def _stream(self, call: ModelCall, on_text: Callable[[str], None]) -> RawReply:
+        stream = await self._litellm.acompletion(
+            **self._arguments(call), stream=True, stream_options={"include_usage": True}
+        )
+        whole = await streaming.read(stream, on_text, provider=call.model.provider)
+        return self._reply(call, whole.text, whole.finish_reason, whole.usage)
+
+    def _arguments(self, call: ModelCall) -> dict[str, Any]:
+        access = access_to(call.model, self._access)
+        if access is None:
+            raise ModelCallError("not_authorized", f"The provider of {call.model.name} is not configured.")
+        own = {"client": self._client} if call.model.provider in _OWN_CLIENT else {}
+        return profile_of(call.model)(call, access) | own
+
+    def _reply(self, call: ModelCall, text: str | None, finish_reason: str, usage: Any) -> RawReply:  # noqa: ANN401  # LiteLLM's
+        if finish_reason == "content_filter" or text is None:
             raise ModelCallError("content_blocked", "The provider's content filter withheld the reply.", may_cost=True)
-        return RawReply(choice.message.content, _usage(usage), self._cost(call, usage))
+        if not (usage and usage.prompt_tokens):  # no prompt is empty, so nothing was told
+            return _estimated(call, text, finish_reason)
+        return RawReply(text, _usage(usage), self._cost(call, usage), finish_reason)
 
     def _cost(self, call: ModelCall, usage: Any) -> Decimal | None:  # noqa: ANN401  # LiteLLM's
         if not call.model.priced:
@@ -132,3 +139,10 @@ def _usage(usage: Any) -> Usage:  # noqa: ANN401  # LiteLLM's
         cached_tokens=(prompt.cached_tokens or 0) if prompt else 0,
         reasoning_tokens=(completion.reasoning_tokens or 0) if completion else 0,
     )
+
+
+def _estimated(call: ModelCall, text: str, finish_reason: str) -> RawReply:
+    """Of a server that does not tell: no tokenizer makes more tokens of a text than it has bytes."""
+    usage = Usage(call.prompt_bytes, min(call.max_tokens, len(text.encode())))
+    cost_usd = call.cut_off_usd(len(text.encode())) if call.model.priced else None
+    return RawReply(text, usage, cost_usd, finish_reason, estimated=True)

@@ -10,15 +10,18 @@ from sqlalchemy import delete as remove
 from sqlalchemy.exc import IntegrityError
 
 from mesh.clock import Clock
+from mesh.costs import budgets
 from mesh.db.tables import agents, memories, networks, steps, tasks
 from mesh.db.unit_of_work import Database, UnitOfWork
+from mesh.dispatch.queues import COORDINATOR
 from mesh.errors import ConflictError, InvalidInputError, NotFoundError, Problem
 from mesh.ids import new_id
 from mesh.networks.views import AgentConfig, AgentView, NetworkView, NewNetwork
 from mesh.security.access import accessible, require
 from mesh.security.principal import Principal
 
-COORDINATOR = "coordinator"
+# Of a network that is made with as many agents and no coordinator, the one that is added does not count.
+MAX_AGENTS = 50
 
 
 class Networks:
@@ -71,6 +74,8 @@ class Networks:
                 )
             )
             _insert_agents(work.connection, network_id, configs, now)
+            if new.budget_usd is not None:
+                budgets.limit(work.connection, budgets.Kind.NETWORK, network_id, new.budget_usd, now=now)
             return _views(work.connection, [network_id])[0]
 
     def list(self, principal: Principal, *, limit: int, before: str | None = None) -> list[NetworkView]:
@@ -100,12 +105,14 @@ class Networks:
         """Add an agent.
 
         Raises:
-            ConflictError: the network has one of that name.
+            ConflictError: the network has one of that name, or as many as there may be.
             InvalidInputError: the model is unknown.
         """
         self._check_model(config, "/agent_config/model")
         with self._database.begin() as work:
             require(work.connection, principal, network_id)
+            if len(_locked_members(work.connection, network_id)) >= MAX_AGENTS:
+                raise ConflictError(f"A network has at most {MAX_AGENTS} agents: remove one before adding another.")
             try:
                 (agent_id,) = _insert_agents(work.connection, network_id, [config], self._clock())
             except IntegrityError as error:
@@ -129,13 +136,10 @@ class Networks:
         """
         with self._database.begin() as work:
             require(work.connection, principal, network_id)
-            # The lock makes two removals of the last two coordinators wait for each other.
-            work.connection.execute(select(networks.c.id).where(networks.c.id == network_id).with_for_update())
-            present = {view.agent_id: view for view in _agent_views(work.connection, [network_id])}
-            if agent_id not in present:
+            types = _locked_members(work.connection, network_id)
+            if agent_id not in types:
                 raise NotFoundError(f"There is no agent {agent_id!r} in this network.")
-            coordinators = [view for view in present.values() if view.type == COORDINATOR]
-            if [view.agent_id for view in coordinators] == [agent_id]:
+            if [other for other, type_ in types.items() if type_ == COORDINATOR] == [agent_id]:
                 raise ConflictError("A network needs a coordinator: add another one before removing the last.")
             work.connection.execute(remove(agents).where(agents.c.id == agent_id))
 
@@ -165,6 +169,14 @@ class Networks:
     def _check_model(self, config: AgentConfig, pointer: str) -> None:
         if config.model is not None:
             self._require_model(config.model, pointer)
+
+
+def _locked_members(connection: Connection, network_id: str) -> dict[str, str]:
+    """The type of each agent by its id; who else adds or removes agents waits until the transaction ends."""
+    connection.execute(select(networks.c.id).where(networks.c.id == network_id).with_for_update(key_share=True))
+    # A statement of its own, since it must see what was committed while the lock was waited for.
+    members = select(agents.c.id, agents.c.type).where(agents.c.network_id == network_id)  # uq_agents_network_id_name
+    return {row.id: row.type for row in connection.execute(members)}
 
 
 def _insert_agents(connection: Connection, network_id: str, configs: Sequence[AgentConfig], now: datetime) -> list[str]:

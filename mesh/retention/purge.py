@@ -1,9 +1,12 @@
 """The purge: what belongs to deleted networks goes in small transactions, so that nobody waits for it."""
 
-import structlog
-from sqlalchemy import Column, delete, exists, select
+from collections.abc import Sequence
 
-from mesh.db.tables import memories, networks, tasks
+import structlog
+from sqlalchemy import Column, Connection, delete, exists, select
+
+from mesh.costs.budgets import Kind
+from mesh.db.tables import budgets, memories, networks, tasks
 from mesh.db.unit_of_work import Database
 
 log = structlog.get_logger(__name__)
@@ -30,14 +33,24 @@ class Purge:
             empty = ~exists().where(tasks.c.network_id == networks.c.id) & ~exists().where(
                 memories.c.network_id == networks.c.id
             )
-            gone = work.connection.execute(delete(networks).where(networks.c.deleted_at.is_not(None), empty)).rowcount
+            removal = delete(networks).where(networks.c.deleted_at.is_not(None), empty).returning(networks.c.id)
+            gone = work.connection.execute(removal).scalars().all()
+            _remove_budgets(work.connection, gone)
         if gone:
-            log.info("networks_purged", count=gone)
-        return gone
+            log.info("networks_purged", count=len(gone))
+        return len(gone)
 
     def _remove_batch(self, key: Column[str], network_id: Column[str]) -> int:
         """Remove up to a batch of rows whose network is deleted (ix_networks_deleted)."""
         deleted = select(networks.c.id).where(networks.c.deleted_at.is_not(None))
         batch = select(key).where(network_id.in_(deleted)).limit(BATCH).with_for_update(skip_locked=True)
         with self._database.begin() as work:
-            return work.connection.execute(delete(key.table).where(key.in_(batch))).rowcount
+            gone = work.connection.execute(delete(key.table).where(key.in_(batch)).returning(key)).scalars().all()
+            _remove_budgets(work.connection, gone)
+            return len(gone)
+
+
+def _remove_budgets(connection: Connection, subject_ids: Sequence[str]) -> None:
+    """Budgets of tasks and networks go with them; ids of other things match none."""
+    kinds = (f"{kind}:{subject_id}" for subject_id in subject_ids for kind in (Kind.TASK, Kind.NETWORK))
+    connection.execute(delete(budgets).where(budgets.c.id.in_(list(kinds))))

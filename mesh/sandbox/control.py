@@ -79,7 +79,7 @@ class _Control:
         return web.json_response(self._service.pace.model_dump())
 
 
-async def _body(request: web.Request) -> Any:  # noqa: ANN401 - any JSON value
+async def _body(request: web.Request) -> Any:  # noqa: ANN401  # any JSON value
     try:
         return json.loads(await request.read())
     except ValueError:

@@ -146,7 +146,7 @@ class Faults:
         self._rules: list[Rule] = []
         self._matched: list[int] = []
         self._fired: list[int] = []
-        self._chance = random.Random(self._seed)  # noqa: S311 - not for secrets, and repeatable on purpose
+        self._chance = random.Random(self._seed)  # noqa: S311  # not for secrets, and repeatable on purpose
         self.add(rules)
 
     def add(self, rules: Sequence[Rule]) -> None:

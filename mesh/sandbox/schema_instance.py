@@ -35,7 +35,7 @@ class Missing:
 MISSING = Missing()
 
 
-def instance(schema: Schema, draft: object = MISSING) -> Any:  # noqa: ANN401 - any JSON value
+def instance(schema: Schema, draft: object = MISSING) -> Any:  # noqa: ANN401  # any JSON value
     """A value that validates against `schema`, using `draft` and its parts wherever they fit.
 
     Raises:
@@ -85,7 +85,7 @@ class _Generator:
     def __init__(self, root: Schema) -> None:
         self._root = root
 
-    def value(self, schema: Schema | bool, draft: object, name: str, index: int, depth: int) -> Any:  # noqa: ANN401 - any JSON value
+    def value(self, schema: Schema | bool, draft: object, name: str, index: int, depth: int) -> Any:  # noqa: ANN401  # any JSON value
         schema = resolve({} if isinstance(schema, bool) else schema, self._root)
         if depth > DEPTH_LIMIT or not REFUSED.isdisjoint(schema):
             found = ", ".join(sorted(REFUSED & set(schema))) or "endless recursion"

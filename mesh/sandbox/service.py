@@ -69,7 +69,7 @@ class Service:
         self.pace: Pace = config.pace
         self.faults = Faults(config.rules, seed=config.seed)
         self.calls = Calls(config.log)
-        self._chance = random.Random(config.seed)  # noqa: S311 - jitter, repeatable on purpose
+        self._chance = random.Random(config.seed)  # noqa: S311  # jitter, repeatable on purpose
         self._numbers = itertools.count(1)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:

@@ -3,12 +3,10 @@
 api.auth -> here -> api_keys.  Nothing is cached: a revoked key is refused by the next request of every process.
 """
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row, bindparam, insert, or_, select, update
@@ -172,10 +170,10 @@ class Keys:
             return [_view(row) for row in work.connection.execute(query)]
 
 
-def bootstrap_admin(settings: Settings) -> str:
-    """The key of user `admin`, with every scope: kept in `settings.home/admin-key` (mode 0600), made when missing.
+def bootstrap_admin(settings: Settings, kept: str = "") -> str:
+    """A key of user `admin`, with every scope: `kept`, or a new one when that holds no more.
 
-    Made anew as well when the one that is kept holds no more (revoked, expired, another database or secret).
+    It may be revoked or expired, or of another database or secret.  Storing the key is the caller's part.
 
     Raises:
         ConfigurationError: there is no database URL or no secret.
@@ -184,12 +182,9 @@ def bootstrap_admin(settings: Settings) -> str:
     engine = engines.create(settings.database_url, name="mesh-bootstrap")
     try:
         keys = Keys(Database(engine), settings.secrets.get_secret_value(), clocks.now)
-        path = settings.home / "admin-key"
-        kept = path.read_text().strip() if path.exists() else ""
         if kept and _holds(keys, kept):
             return kept
         key, _ = keys.create(user_id="admin", role=Role.ADMIN, scopes=Scope, name="made by `mesh up`")
-        _write_private(path, key)
         return key
     finally:
         engine.dispose()
@@ -200,15 +195,6 @@ def _holds(keys: Keys, key: str) -> bool:
         return keys.verify(key).is_admin
     except UnauthenticatedError:
         return False
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replace `path` at once, readable by its owner only from the first byte on."""
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"{text}\n")
-    fresh.replace(path)
 
 
 def _check(user_id: str, role: Role, networks: Sequence[str]) -> None:

@@ -18,17 +18,30 @@ class Touches(StrEnum):
     NOTHING = "nothing"  # no owner: the service itself, or the caller's own list
     NETWORK = "network"  # what is named in the path belongs to a network: its owner, a grant, or an admin
     TASK = "task"  # the same, with the network found by the task
+    BUDGET = "budget"  # of a user or key: administrators; of a network or task: its owner
     KEY = "key"  # API keys, which have no owner but the administrators
+
+
+class RouteClass(StrEnum):
+    """What requests are counted as, see `route_class`."""
+
+    READ = "read"
+    WRITE = "write"
+    GENERATE = "generate"  # each is a call of a model
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What an operation needs: any one of `scopes`, any one of `roles`; `public` ones need no credentials."""
+    """What an operation needs: any one of `scopes`, any one of `roles`; `public` ones need no credentials.
+
+    `generates`: it calls a model, and that is all it does.
+    """
 
     scopes: frozenset[Scope]
     roles: frozenset[Role] = frozenset(Role)
     touches: Touches = Touches.NOTHING
     public: bool = False
+    generates: bool = False
 
 
 READ = frozenset({Scope.READ})
@@ -60,7 +73,13 @@ POLICY: dict[str, Rule] = {
     "tasks.cancel": _network(WRITE),
     "memory.add": _network(WRITE),
     "memory.list": _network(READ),
+    "budgets.get": Rule(READ, touches=Touches.BUDGET),
+    "budgets.put": Rule(WRITE, touches=Touches.BUDGET),
+    "budgets.remove": Rule(WRITE, touches=Touches.BUDGET),
     "streams.events": Rule(READ, touches=Touches.TASK),
+    "stats.cost": Rule(READ),
+    "stats.usage": Rule(READ),
+    "stats.models": Rule(READ),
     "security.create_key": ADMIN,
     "security.list_keys": ADMIN,
     "security.revoke_key": ADMIN,
@@ -83,6 +102,13 @@ def authorize(principal: Principal, operation: str) -> None:
         raise ForbiddenError(f"This needs the role {_any_of(rule.roles)}.")
     if not rule.scopes & principal.scopes:
         raise ForbiddenError(f"This needs a key with the scope {_any_of(rule.scopes)}.")
+
+
+def route_class(operation: str, method: str) -> RouteClass:
+    """What a request with this HTTP method counts as."""
+    if POLICY[operation].generates:
+        return RouteClass.GENERATE
+    return RouteClass.READ if method in {"GET", "HEAD", "OPTIONS"} else RouteClass.WRITE
 
 
 def check(operations: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 
 USER_ID = r"[A-Za-z0-9][A-Za-z0-9._@+:|-]{0,127}"  # what may stand in a header and in a path
 
-_ISSUED_AND_TOKEN = r"[0-9]{1,12}\.[0-9a-z]{26}[0-9a-f]{48}[0-9a-f]{8}"  # noqa: S105 - a pattern
+_ISSUED_AND_TOKEN = r"[0-9]{1,12}\.[0-9a-z]{26}[0-9a-f]{48}[0-9a-f]{8}"  # noqa: S105  # a pattern
 _KEY = re.compile(rf"{USER_ID}\.{_ISSUED_AND_TOKEN}")
 _TOKEN_LENGTH = 26 + 48 + 8
 

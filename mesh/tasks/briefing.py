@@ -8,11 +8,13 @@ from sqlalchemy import Connection, Row
 
 from mesh.agents.prompts import AgentView, FinishedStep, MemoryView, TaskView
 from mesh.agents.runner import DecisionBrief, StepBrief
+from mesh.costs import accounts
 from mesh.costs.ledger import Spender
 from mesh.db.prepared import Prepared
 from mesh.dispatch.queues import COORDINATOR
-from mesh.errors import StepLostError
+from mesh.errors import AgentRemovedError, StepLostError
 from mesh.memory.service import recall
+from mesh.models.calls import Preferences
 from mesh.tasks.claims import Claim
 from mesh.tasks.states import StepKind, TaskStatus
 
@@ -30,15 +32,14 @@ class Briefing:
     expires_at: datetime
 
 
-class AgentRemovedError(Exception):
-    """The agent that the step was for has left the network."""
-
-
 # Primary keys, and uq_agents_network_id_name.  A decision is any coordinator's when the one it was for has left.
 _TASK = Prepared(
-    """
+    f"""
     SELECT tasks.status, tasks.network_id, tasks.key_id, tasks.task, tasks.context, tasks.model_selection,
-        tasks.started_at, tasks.expires_at, networks.shared_context, networks.max_iterations,
+        tasks.started_at, tasks.expires_at,
+        (SELECT min(limit_usd - {accounts.SPENT}) FROM budgets
+         WHERE budgets.id = ANY({accounts.TASK_SUBJECTS})) AS budget_left_usd,
+        networks.shared_context, networks.max_iterations,
         agents.id AS agent_id, agents.name, agents.type, agents.model, agents.description, agents.instructions,
         agents.parameters, agents.capabilities
     FROM tasks JOIN networks ON networks.id = tasks.network_id
@@ -46,8 +47,9 @@ _TASK = Prepared(
         AND (agents.id = :agent_id OR (:decision AND agents.type = 'coordinator'))
     WHERE tasks.id = :task_id
     ORDER BY agents.id = :agent_id DESC, agents.id LIMIT 1
-    """,
+    """,  # noqa: S608  # built from constants of ours
     decision="boolean",
+    now="timestamptz",
 )
 
 # uq_agents_network_id_name
@@ -78,23 +80,26 @@ _INPUTS = Prepared(
 )
 
 
-def prepare(connection: Connection, claim: Claim, *, now: datetime) -> Briefing:
+def prepare(connection: Connection, claim: Claim, *, worker_id: str, now: datetime) -> Briefing:
     """Read the brief of `claim`.
 
     Raises:
         StepLostError: the task has ended meanwhile.
         AgentRemovedError: nobody is left to do it.
     """
-    values = {"task_id": claim.task_id, "agent_id": claim.agent_id, "decision": claim.kind == StepKind.DECISION}
+    decides = claim.kind == StepKind.DECISION
+    values = {"task_id": claim.task_id, "agent_id": claim.agent_id, "decision": decides, "now": now}
     task = _TASK.execute(connection, values).first()
-    if task is None or task.status != TaskStatus.PROCESSING:
+    # What was claimed when its task was paused goes on.
+    if task is None or task.status not in {TaskStatus.PROCESSING, TaskStatus.PAUSED}:
         raise StepLostError("The task has ended.")
     if task.agent_id is None:
-        raise AgentRemovedError
+        raise AgentRemovedError("The agent has left the network.")
     about = f"{task.task}\n{claim.description}"
     common: dict[str, Any] = {
         "agent": _agent(task),
-        "model": task.model or task.model_selection.get("model"),
+        "preferences": Preferences(**{**task.model_selection, **({"model": task.model} if task.model else {})}),
+        "budget_left_usd": task.budget_left_usd,
         "parameters": task.parameters,
         "task": TaskView(task.task, task.context),
         "shared_context": task.shared_context,
@@ -105,7 +110,7 @@ def prepare(connection: Connection, claim: Claim, *, now: datetime) -> Briefing:
     }
     brief = (
         _decision(connection, claim, task, common, now)
-        if claim.kind == StepKind.DECISION
+        if decides
         else StepBrief(**common, description=claim.description, inputs=_inputs(connection, claim))
     )
     spender = Spender(
@@ -116,6 +121,7 @@ def prepare(connection: Connection, claim: Claim, *, now: datetime) -> Briefing:
         step_id=claim.step_id,
         agent_type=claim.agent_type,
         attempt=claim.attempt,
+        worker_id=worker_id,
     )
     return Briefing(brief, spender, task.network_id, task.expires_at)
 

@@ -16,10 +16,19 @@ from mesh.agents.schemas import Decision
 from mesh.clock import Clock
 from mesh.db.unit_of_work import Database
 from mesh.dispatch.permits import Dispatcher
-from mesh.errors import AllModelsFailedError, DeadlineExceededError, StepLostError, UnavailableError
+from mesh.errors import (
+    AgentRemovedError,
+    AllModelsFailedError,
+    BudgetBusyError,
+    BudgetExceededError,
+    DeadlineExceededError,
+    ModelsBusyError,
+    StepLostError,
+    UnavailableError,
+)
 from mesh.models.calls import Cancellation, Reply
 from mesh.tasks import claims
-from mesh.tasks.briefing import AgentRemovedError, Briefing, prepare
+from mesh.tasks.briefing import Briefing, prepare
 from mesh.tasks.claims import Claim
 from mesh.tasks.journal import StepJournal
 from mesh.tasks.orchestrator import Failure, Orchestrator
@@ -30,6 +39,9 @@ log = structlog.get_logger(__name__)
 
 # A slot goes on with what its step made ready, but so often only: other queues' permits wait behind it.
 MOST_FOLLOWERS = 2
+
+# How long a step waits for what others have reserved; the sweep looks every two seconds anyway.
+BUDGET_PAUSE_SECONDS = 1.0
 
 
 # Asking again cannot help.
@@ -146,7 +158,8 @@ class Execution:
     def _attempt(self, claim: Claim, cancellation: Cancellation) -> Sequence[str]:
         try:
             briefing = self._database.persist(
-                lambda work: prepare(work.connection, claim, now=self._clock()), atomic=False
+                lambda work: prepare(work.connection, claim, worker_id=self._worker_id, now=self._clock()),
+                atomic=False,
             )
             reply = self._ask(claim, briefing, cancellation)
             return self._orchestrator.finish(claim, reply)
@@ -156,10 +169,19 @@ class Execution:
         except DeadlineExceededError:
             self._orchestrator.expire(claim.task_id)
             return []
+        except BudgetExceededError as error:
+            log.info("task_paused", reason=str(error))
+            self._orchestrator.pause(claim, reason=str(error), needs_usd=error.needed_usd)
+            return []
+        except (BudgetBusyError, ModelsBusyError) as error:
+            log.info("step_waits", code=error.code, reason=str(error))
+            seconds = error.seconds if isinstance(error, ModelsBusyError) else BUDGET_PAUSE_SECONDS
+            self._orchestrator.put_back(claim, seconds=seconds)
+            return []
         except UnavailableError:
             raise  # nothing can be written; the step is an orphan once the database is back
-        except AgentRemovedError:
-            failure = Failure("agent_removed", "The agent has left the network.", retry=False)
+        except AgentRemovedError as error:
+            failure = Failure(error.code, str(error), retry=False)
         except AllModelsFailedError as error:
             failure = _failure(error)
         except Exception:  # a fault of ours must not leave the step running until its lease ends

@@ -9,6 +9,7 @@ events.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, text, update
@@ -17,6 +18,7 @@ from mesh.db.prepared import Prepared
 from mesh.db.tables import steps, tasks, workers
 from mesh.db.unit_of_work import UnitOfWork
 from mesh.dispatch.queues import COORDINATOR, CUSTOM, OWN_QUEUE_TYPES, for_step
+from mesh.errors import AgentRemovedError
 from mesh.events import log, types
 from mesh.ids import new_id
 from mesh.tasks.claims import insert_steps, make_ready
@@ -70,11 +72,31 @@ def resume(connection: Connection, task: Row[Any], *, timeout_seconds: int, now:
             finished_at=None,
             expires_at=expiry(now, timeout_seconds, task.deadline),
             error=None,
+            needs_usd=None,
         )
     )
     _reopen(connection, task)
     more = continue_run(connection, task, now=now)
     return Changes([types.Started(TaskStatus.PROCESSING, task.run + 1), *more.events], more.queues)
+
+
+def pause(connection: Connection, task: Row[Any], step_id: str, *, reason: str, needs_usd: Decimal) -> Changes:
+    """Stop a task whose step `step_id` needs more than its budgets have left: nothing is begun until it is resumed.
+
+    What runs beside it goes on, and is kept.
+    """
+    waiting = steps.c.state == StepState.READY
+    connection.execute(
+        update(steps)
+        .where(steps.c.task_id == task.id, waiting | ((steps.c.id == step_id) & (steps.c.state == StepState.RUNNING)))
+        .values(state=StepState.BLOCKED, turn=None, not_before=None, worker_id=None)
+    )
+    connection.execute(
+        update(tasks)
+        .where(tasks.c.id == task.id)
+        .values(status=TaskStatus.PAUSED, needs_usd=func.greatest(needs_usd, tasks.c.needs_usd))
+    )
+    return Changes([types.Paused(reason)] if task.status == TaskStatus.PROCESSING else [])
 
 
 def _reopen(connection: Connection, task: Row[Any]) -> None:
@@ -141,16 +163,24 @@ def order_decision(connection: Connection, task: Row[Any], iteration: int, *, no
 def add_steps(
     connection: Connection, task: Row[Any], planned: Sequence[PlannedStep], *, now: datetime
 ) -> tuple[list[dict[str, Any]], Changes]:
-    """Store a decision's steps in the present iteration; answers their rows, and what follows at once."""
+    """Store a decision's steps in the present iteration; answers their rows, and what follows at once.
+
+    A step whose agent has left the network since it was planned has failed before it began.
+    """
     found = _MEMBERS.execute(connection, {"network_id": task.network_id})
     members = {member.name: member for member in found}
     live = _live_queues(connection, (members[step.agent].type for step in planned if step.agent in members))
     rows = [_row(task, step, members.get(step.agent), StepKind.AGENT, task.iterations, live) for step in planned]
     queues = insert_steps(connection, rows, now=now)
-    if any(row["state"] == StepState.FAILED for row in rows):
-        more = continue_run(connection, task, now=now)
-        return rows, Changes(more.events, queues + more.queues)
-    return rows, Changes(queues=queues)
+    failed: list[types.Event] = [
+        types.StepFailed(row["id"], row["agent_name"], row["agent_id"], **row["error"], will_retry=False)
+        for row in rows
+        if row["state"] == StepState.FAILED
+    ]
+    if not failed:
+        return rows, Changes(queues=queues)
+    more = continue_run(connection, task, now=now)
+    return rows, Changes([*failed, *more.events], queues + more.queues)
 
 
 def _row(
@@ -161,7 +191,7 @@ def _row(
     iteration: int,
     live_queues: frozenset[str],
 ) -> dict[str, Any]:
-    """A new step; one whose agent has left the network since it was planned has failed before it began."""
+    """A new step; one without an agent has failed."""
     row: dict[str, Any] = {
         "id": new_id("step"),
         "task_id": task.id,
@@ -175,7 +205,7 @@ def _row(
         "priority": task.priority,
     }
     if agent is None:
-        error = {"code": "agent_removed", "detail": "The agent has left the network."}
+        error = {"code": AgentRemovedError.code, "detail": "The agent has left the network."}
         return row | {"agent_id": "", "agent_type": "", "queue": CUSTOM, "state": StepState.FAILED, "error": error}
     queue = for_step(agent.type, live_queues)
     return row | {"agent_id": agent.id, "agent_type": agent.type, "queue": queue, "state": step.state, "error": None}

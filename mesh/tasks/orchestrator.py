@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, text
@@ -61,6 +62,27 @@ class Orchestrator:
         """Note that the attempt failed: the step is tried again later, or its task goes on without it."""
         return self._database.persist(lambda work: self._fail(work, claim, failure))
 
+    def put_back(self, claim: Claim, *, seconds: float) -> None:
+        """Let the step wait so long for a budget or a rate limit, without a slot; the attempt has not failed."""
+
+        def park(work: UnitOfWork) -> None:
+            task = graph.lock(work.connection, claim.task_id)
+            if task is not None:
+                _park(work.connection, claim, task, self._clock() + timedelta(seconds=seconds))
+
+        self._database.persist(park)
+
+    def pause(self, claim: Claim, *, reason: str, needs_usd: Decimal) -> None:
+        """Pause the task of `claim`, whose next call needs so many US dollars more than a budget has left."""
+
+        def stop(work: UnitOfWork) -> None:
+            task = graph.lock(work.connection, claim.task_id)
+            if task is not None and task.status in {TaskStatus.PROCESSING, TaskStatus.PAUSED}:
+                changes = graph.pause(work.connection, task, claim.step_id, reason=reason, needs_usd=needs_usd)
+                graph.publish(work, self._wakeups, task, changes, now=self._clock())
+
+        self._database.persist(stop)
+
     def expire(self, task_id: str) -> None:
         """End a task whose time is over; one that has ended meanwhile stays as it is."""
         self._database.persist(lambda work: self.expire_within(work, task_id))
@@ -87,7 +109,7 @@ class Orchestrator:
         more = (
             self._decided(work.connection, task, reply.value, now)
             if claim.kind == StepKind.DECISION
-            else graph.continue_run(work.connection, task, now=now)
+            else _go_on(work.connection, task, now)
         )
         self._wakeups.events(work, task.id, batch.stored(task.network_id, task.before))
         graph.publish(work, self._wakeups, task, more, now=now)
@@ -119,7 +141,7 @@ class Orchestrator:
         now = self._clock()
         task = graph.lock(work.connection, claim.task_id)
         will_retry = failure.retry and claim.failures + 1 < MOST_FAILURES
-        if task is None or not _fail_step(work.connection, claim, failure, will_retry=will_retry, now=now):
+        if task is None or not _fail_step(work.connection, claim, task, failure, will_retry=will_retry, now=now):
             return []
         changes = Changes(
             [
@@ -143,6 +165,13 @@ def step_failed_for_good(
     if kind == StepKind.DECISION:
         error = {"code": failure.code, "detail": failure.detail}
         return graph.end(connection, task, TaskStatus.FAILED, now=now, error=error)
+    return _go_on(connection, task, now)
+
+
+def _go_on(connection: Connection, task: Row[Any], now: datetime) -> Changes:
+    """What follows in the round; of a paused task nothing does until it is resumed."""
+    if task.status == TaskStatus.PAUSED:
+        return Changes()
     return graph.continue_run(connection, task, now=now)
 
 
@@ -152,8 +181,8 @@ _STORE = Prepared(
     f"""
     WITH alive AS (
         SELECT id, network_id FROM tasks WHERE id = :task_id FOR NO KEY UPDATE
-    ), settled AS ({ledger.SETTLING} AND (SELECT count(*) FROM alive) >= 0
-    ), mine AS (
+    ), {ledger.ending("id = :call_id AND (SELECT count(*) FROM alive) >= 0", ledger.BILLED)}
+    , mine AS (
         UPDATE steps SET state = 'succeeded', output = :output, confidence = :confidence, model = :model,
             error = NULL, finished_at = :now
         WHERE id = :step_id AND attempt = :attempt AND state = 'running' AND EXISTS (SELECT FROM alive)
@@ -167,6 +196,7 @@ _STORE = Prepared(
     cached_tokens="bigint",
     reasoning_tokens="bigint",
     cost_usd="numeric",
+    estimated="boolean",
     seconds="float8",
     confidence="float8",
     attempt="int",
@@ -183,10 +213,12 @@ _FAIL = text(
     """
 )
 
+# In a paused task nothing is ready.
 _PARK = text(
     """
-    UPDATE steps SET state = 'ready', turn = NULL, not_before = :not_before, worker_id = NULL,
-        failures = failures + 1, error = CAST(:error AS jsonb)
+    UPDATE steps SET state = CASE WHEN :paused THEN 'blocked' ELSE 'ready' END, turn = NULL,
+        not_before = CASE WHEN NOT :paused THEN CAST(:not_before AS timestamptz) END, worker_id = NULL,
+        failures = failures + :failed, error = coalesce(CAST(:error AS jsonb), error)
     WHERE id = :step_id AND attempt = :attempt AND state = 'running'
     """
 )
@@ -195,7 +227,7 @@ _PARK = text(
 def _reply_values(claim: Claim, reply: Reply[Any], notes: Mapping[str, NewMemory], now: datetime) -> dict[str, Any]:
     value: Decision | AgentReply = reply.value
     return {
-        **ledger.settling_values(reply.call_id, bill_of(reply.raw), seconds=reply.latency_seconds),
+        **ledger.billed_values(reply.call_id, bill_of(reply.raw), seconds=reply.latency_seconds),
         **remembering_values(notes, Source("agent", claim.agent_id, claim.task_id), now=now),
         "step_id": claim.step_id,
         "attempt": claim.attempt,
@@ -205,11 +237,22 @@ def _reply_values(claim: Claim, reply: Reply[Any], notes: Mapping[str, NewMemory
     }
 
 
-def _fail_step(connection: Connection, claim: Claim, failure: Failure, *, will_retry: bool, now: datetime) -> bool:
+def _park(
+    connection: Connection, claim: Claim, task: Row[Any], not_before: datetime, *, error: str | None = None
+) -> bool:
+    """Let the step wait until `not_before`; with an `error` because its attempt failed."""
+    paused = task.status == TaskStatus.PAUSED
+    values = {"not_before": not_before, "paused": paused, "error": error, "failed": 0 if error is None else 1}
+    return _write(connection, claim, _PARK, values)
+
+
+def _fail_step(
+    connection: Connection, claim: Claim, task: Row[Any], failure: Failure, *, will_retry: bool, now: datetime
+) -> bool:
     error = json.dumps({"code": failure.code, "detail": failure.detail})
     if will_retry:
         pause = max(FIRST_PAUSE_SECONDS * 2**claim.failures, failure.after_seconds or 0)
-        return _write(connection, claim, _PARK, {"error": error, "not_before": now + timedelta(seconds=pause)})
+        return _park(connection, claim, task, now + timedelta(seconds=pause), error=error)
     return _write(connection, claim, _FAIL, {"error": error, "now": now})
 
 

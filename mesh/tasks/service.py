@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, text
 
 from mesh.clock import Clock
+from mesh.costs import budgets
 from mesh.db.tables import networks, tasks
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, Problem
@@ -49,6 +50,8 @@ class Tasks:
         with self._database.begin() as work:
             network = require(work.connection, principal, network_id, keep=True)
             task = _insert(work.connection, new, network, principal.key_id, owner, now)
+            if new.budget_usd is not None:
+                budgets.limit(work.connection, budgets.Kind.TASK, task.id, new.budget_usd, now=now)
             if not new.auto_process:
                 return new_task_view(task)
             queues = graph.order_decision(work.connection, task, task.iterations, now=now)

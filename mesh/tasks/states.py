@@ -41,7 +41,10 @@ TASK_MOVES: Mapping[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.PROCESSING: frozenset(
         {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.PAUSED}
     ),
-    TaskStatus.PAUSED: frozenset({TaskStatus.PROCESSING, TaskStatus.FAILED, TaskStatus.CANCELLED}),
+    # What ran when it was paused goes on, and a decision among it may conclude.
+    TaskStatus.PAUSED: frozenset(
+        {TaskStatus.PROCESSING, TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED}
+    ),
     TaskStatus.COMPLETED: frozenset(),
     # Resuming goes on from the last step that succeeded.
     TaskStatus.FAILED: frozenset({TaskStatus.PROCESSING}),
@@ -50,8 +53,10 @@ TASK_MOVES: Mapping[TaskStatus, frozenset[TaskStatus]] = {
 
 STEP_MOVES: Mapping[StepState, frozenset[StepState]] = {
     StepState.BLOCKED: frozenset({StepState.READY, StepState.SKIPPED, StepState.CANCELLED}),
-    StepState.READY: frozenset({StepState.RUNNING, StepState.CANCELLED}),
-    StepState.RUNNING: frozenset({StepState.SUCCEEDED, StepState.FAILED, StepState.READY, StepState.CANCELLED}),
+    StepState.READY: frozenset({StepState.RUNNING, StepState.BLOCKED, StepState.CANCELLED}),
+    StepState.RUNNING: frozenset(
+        {StepState.SUCCEEDED, StepState.FAILED, StepState.READY, StepState.BLOCKED, StepState.CANCELLED}
+    ),
     StepState.SUCCEEDED: frozenset(),
     StepState.FAILED: frozenset(),
     StepState.CANCELLED: frozenset(),

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import Connection, Row, delete, exists, func, select, text, update
 
 from mesh.clock import Clock
-from mesh.costs import ledger
+from mesh.costs import accounts, budgets, ledger
 from mesh.db.tables import steps, tasks, workers
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.dispatch.permits import Dispatcher
@@ -65,7 +65,7 @@ class Sweep:
 
     def run(self, *, reclaim: bool = True) -> None:
         """Reclaim, expire, continue, top up; without `reclaim` after an outage, until every lease could be renewed."""
-        parts = [*([self._reclaim] if reclaim else []), self._expire, self._requeue, self._top_up]
+        parts = [*([self._reclaim] if reclaim else []), self._expire, self._resume, self._requeue, self._top_up]
         # Nothing known leaves a task like that; it is looked for all the same, but it costs more.
         if self._passes % CONTINUE_EVERY == 0:
             parts.append(self._continue)
@@ -88,7 +88,7 @@ class Sweep:
         self.give_back(lost)
         with self._database.begin() as work:
             for call_id in work.connection.execute(_ABANDONED, {"limit": _BATCH}).scalars().all():
-                ledger.close_unknown(work.connection, call_id=call_id, now=self._clock(), error_code="worker_lost")
+                ledger.close_unknown(work.connection, call_id, now=self._clock(), error_code="worker_lost")
             work.connection.execute(delete(workers).where(workers.c.lease_until < func.now() - WORKER_ROWS_KEPT))
 
     def give_back(self, lost: Sequence[tuple[str, int]]) -> None:
@@ -98,7 +98,11 @@ class Sweep:
                 task_id = work.connection.execute(select(steps.c.task_id).where(steps.c.id == step_id)).scalar()
             if task_id is not None:
                 log.warning("step_reclaimed", step_id=step_id, task_id=task_id, attempt=attempt)
-                self._with_task(task_id, partial(self._reclaim_step, step_id, attempt))
+                self._with_task(
+                    task_id,
+                    partial(self._reclaim_step, step_id, attempt),
+                    statuses=frozenset({TaskStatus.PROCESSING, TaskStatus.PAUSED}),
+                )
 
     def _reclaim_step(self, step_id: str, attempt: int, work: UnitOfWork, task: Row[Any]) -> Changes:
         """Give a lost step back; what its calls used is unknown, so they are charged their reservation."""
@@ -111,7 +115,12 @@ class Sweep:
         ).first()
         if step is None:
             return Changes()
-        ledger.close_unknown(work.connection, step_id=step_id, now=now, error_code="worker_lost")
+        ledger.close_step(work.connection, step_id, now=now, error_code="worker_lost")
+        if task.status == TaskStatus.PAUSED:
+            work.connection.execute(
+                update(steps).where(steps.c.id == step_id).values(state=StepState.BLOCKED, turn=None, worker_id=None)
+            )
+            return Changes()
         if step.losses < MOST_LOSSES:
             return Changes(queues=make_ready(work.connection, [step_id], from_states=[StepState.RUNNING]))
         failure = Failure("worker_lost", f"{step.losses} workers died while they ran this step.", retry=False)
@@ -140,6 +149,23 @@ class Sweep:
             for task_id in late:
                 self._alone(task_id, partial(self._orchestrator.expire_within, task_id=task_id))
 
+    def _resume(self) -> None:
+        """Paused tasks whose next call fits into their budgets again: a limit was raised, or a new period began."""
+        now = self._clock()
+        with self._database.begin() as work:
+            budgets.count(work.connection, now=now)
+        with self._database.begin() as work:
+            ready = work.connection.execute(_AFFORDABLE, {"now": now, "limit": _BATCH}).all()
+        for row in ready:
+            self._with_task(
+                row.id,
+                partial(self._resume_task, row.timeout_seconds, now),
+                statuses=frozenset({TaskStatus.PAUSED}),
+            )
+
+    def _resume_task(self, timeout_seconds: int, now: datetime, work: UnitOfWork, task: Row[Any]) -> Changes:
+        return graph.resume(work.connection, task, timeout_seconds=timeout_seconds, now=now)
+
     def _continue(self) -> None:
         """Tasks that nobody goes on with: processing, but without a step that is ready or running."""
         stuck = ~exists().where(steps.c.task_id == tasks.c.id, steps.c.state.in_([StepState.READY, StepState.RUNNING]))
@@ -150,12 +176,18 @@ class Sweep:
             log.error("task_continued", task_id=task_id)  # a fault of ours, and mended
             self._with_task(task_id, lambda work, task: graph.continue_run(work.connection, task, now=self._clock()))
 
-    def _with_task(self, task_id: str, change: Callable[[UnitOfWork, Row[Any]], Changes]) -> None:
-        """Change a task's graph in a transaction of its own, if it is still being worked on."""
+    def _with_task(
+        self,
+        task_id: str,
+        change: Callable[[UnitOfWork, Row[Any]], Changes],
+        *,
+        statuses: frozenset[TaskStatus] = frozenset({TaskStatus.PROCESSING}),
+    ) -> None:
+        """Change a task's graph in a transaction of its own, if the task still has one of `statuses`."""
 
         def mend(work: UnitOfWork) -> None:
             task = graph.lock(work.connection, task_id)
-            if task is None or task.status != TaskStatus.PROCESSING:
+            if task is None or task.status not in statuses:
                 return
             changes = change(work, task)
             graph.publish(work, self._wakeups, task, changes, now=self._clock())
@@ -228,11 +260,27 @@ _LOST = text(
 _ABANDONED = text(
     """
     SELECT id FROM model_calls
-    WHERE state = 'reserved' AND step_id IS NOT NULL
-      AND NOT EXISTS (SELECT FROM steps JOIN workers ON workers.id = steps.worker_id AND lease_until > now()
-                      WHERE steps.id = model_calls.step_id AND steps.attempt = model_calls.attempt)
+    WHERE state = 'reserved'
+      AND (NOT EXISTS (SELECT FROM workers WHERE workers.id = model_calls.worker_id AND lease_until > now())
+           OR step_id IS NOT NULL
+              AND NOT EXISTS (SELECT FROM steps WHERE steps.id = model_calls.step_id
+                                                  AND steps.attempt = model_calls.attempt
+                                                  AND steps.worker_id = model_calls.worker_id))
     LIMIT :limit
     """
+)
+
+# ix_tasks_paused; the budgets by their primary key.
+_AFFORDABLE = text(
+    f"""
+    SELECT tasks.id, networks.timeout_seconds FROM tasks JOIN networks ON networks.id = tasks.network_id
+    WHERE tasks.status = 'paused' AND needs_usd IS NOT NULL AND networks.deleted_at IS NULL
+      AND NOT EXISTS (
+          SELECT FROM budgets
+          WHERE budgets.id = ANY({accounts.TASK_SUBJECTS})
+            AND (NOT counted OR {accounts.SPENT} + needs_usd > limit_usd))
+    ORDER BY tasks.id LIMIT :limit
+    """  # noqa: S608  # built from constants of ours
 )
 
 # A queue's free slots are those of the live workers that serve it, less what these have in hand.

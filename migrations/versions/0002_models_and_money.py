@@ -88,10 +88,22 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("admitted AND status = 'processing'"),
     )
+    op.create_index(
+        "ix_tasks_finished_under_budget",
+        "tasks",
+        ["network_id", "finished_at"],
+        unique=False,
+        postgresql_where=sa.text("admitted AND status = 'completed'"),
+    )
     op.create_index("ix_tasks_paused", "tasks", ["id"], unique=False, postgresql_where=sa.text("status = 'paused'"))
 
 
 def downgrade() -> None:
+    op.drop_index(
+        "ix_tasks_finished_under_budget",
+        table_name="tasks",
+        postgresql_where=sa.text("admitted AND status = 'completed'"),
+    )
     op.drop_index("ix_tasks_paused", table_name="tasks", postgresql_where=sa.text("status = 'paused'"))
     op.drop_index(
         "ix_tasks_admitted", table_name="tasks", postgresql_where=sa.text("admitted AND status = 'processing'")

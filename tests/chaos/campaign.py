@@ -108,7 +108,7 @@ class Campaign:
         """
         for fault in self.struck:
             values = {"ids": list(fault.affected), "at": fault.at}
-            eventually(lambda values=values: not self.stage.up.rows(query, **values), RECOVERY_SECONDS, every=0.2)  # type: ignore[misc]
+            eventually(lambda values=values: not self.stage.up.rows(query, **values), RECOVERY_SECONDS, every=0.2)  # type: ignore[misc]  # a default argument of a lambda
 
     def finish(self, *, seconds: float = 2 * RECOVERY_SECONDS) -> list[Recovery]:
         """Wait until all tasks have ended, check everything that must hold, and answer how long each fault took."""

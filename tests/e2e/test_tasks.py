@@ -71,7 +71,7 @@ def test_a_stream_goes_on_without_gap_or_duplicate_when_the_api_is_killed(up: Up
     with ThreadPoolExecutor(1) as reader:
         reading = reader.submit(lambda: events.extend(up.client.follow(task_id)))
         for progress in (2, 4):
-            eventually(lambda progress=progress: len(events) >= progress, every=0.02)  # type: ignore[misc]
+            eventually(lambda progress=progress: len(events) >= progress, every=0.02)  # type: ignore[misc]  # a default argument of a lambda
             up.kill("api", whole=True)
         reading.result(timeout=60)
     stored = up.rows("SELECT sequence, type FROM events WHERE task_id = :id ORDER BY sequence", id=task_id)

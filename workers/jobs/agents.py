@@ -4,7 +4,7 @@ import structlog
 from celery import Celery
 
 from mesh.dispatch.queues import RUN_STEP
-from mesh.errors import UnavailableError
+from mesh.errors import ContentionError, UnavailableError
 from mesh.tasks.execution import Execution
 
 log = structlog.get_logger(__name__)
@@ -18,5 +18,5 @@ def register(app: Celery, execution: Execution) -> None:
         """Run the best ready step of `queue`; a permit that comes to nothing is made up for by the sweep."""
         try:
             execution.serve(queue, refill=refill)
-        except UnavailableError as error:
+        except (UnavailableError, ContentionError) as error:
             log.warning("permit_unused", queue=queue, reason=str(error))

@@ -2,21 +2,30 @@
 
 from celery import Celery
 
+from mesh.costs.rollup import Rollup
 from mesh.dispatch.queues import CONTROL
 from mesh.retention.purge import Purge
 
 PURGE = "mesh.purge_networks"
+ROLLUP = "mesh.roll_up_calls"
 
 SCHEDULE = {
     # Deleted networks are invisible at once; what belonged to them may take its time.
     "purge-networks": {"task": PURGE, "schedule": 30.0, "options": {"queue": CONTROL, "expires": 30}},
+    # Statistics read single calls until they are rolled up: few enough in five minutes.
+    "roll-up-calls": {"task": ROLLUP, "schedule": 300.0, "options": {"queue": CONTROL, "expires": 300}},
 }
 
 
-def register(app: Celery, purge: Purge) -> None:
+def register(app: Celery, purge: Purge, rollup: Rollup) -> None:
     """Add the jobs to `app`."""
 
     @app.task(name=PURGE)
     def purge_networks() -> None:
         """Remove what belongs to deleted networks."""
         purge.run()
+
+    @app.task(name=ROLLUP)
+    def roll_up_calls() -> None:
+        """Close the books of calls that ended a while ago."""
+        rollup.run()

@@ -53,6 +53,12 @@ tasks = Table(
     Index(
         "ix_tasks_admitted", "owner", "network_id", "key_id", postgresql_where=sql("admitted AND status = 'processing'")
     ),
+    Index(
+        "ix_tasks_finished_under_budget",
+        "network_id",
+        "finished_at",
+        postgresql_where=sql("admitted AND status = 'completed'"),
+    ),
     Index("ix_tasks_paused", "id", postgresql_where=sql("status = 'paused'")),
     # Every event adds one to `last_sequence`: see below.
     postgresql_with={"fillfactor": 70},

@@ -61,7 +61,7 @@ class Gemini:
         return {"error": {"code": status, "message": message, "status": STATUSES.get(status, "UNAVAILABLE")}}
 
 
-def _get(settings: Json, camel: str, snake: str) -> Any:  # noqa: ANN401 - any JSON value
+def _get(settings: Json, camel: str, snake: str) -> Any:  # noqa: ANN401  # any JSON value
     return settings.get(camel, settings.get(snake))
 
 

@@ -28,6 +28,7 @@ class Service:
 
     url: str
     database_url: str
+    redis_url: str
     log: Path
     process: "subprocess.Popen[bytes]"
     stack: ExitStack
@@ -58,7 +59,7 @@ class Service:
         """How many rows each table has."""
         with create_engine(self.database_url, poolclass=NullPool).connect() as connection:
             names = connection.execute(text("SELECT relname FROM pg_stat_user_tables")).scalars().all()
-            return {name: connection.execute(text(f'SELECT count(*) FROM "{name}"')).scalar_one() for name in names}  # noqa: S608 - names come from the catalogue
+            return {name: connection.execute(text(f'SELECT count(*) FROM "{name}"')).scalar_one() for name in names}  # noqa: S608  # names come from the catalogue
 
 
 def key_of(client: httpx.Client) -> str:
@@ -96,7 +97,7 @@ def service(start: Start) -> Service:
 
 @contextmanager
 def _running(environment: dict[str, str], database_url: str, home: Path) -> Iterator[Service]:
-    admin_key = bootstrap_admin(Settings(database_url=database_url, secrets=SecretStr(SECRETS), home=home))
+    admin_key = bootstrap_admin(Settings(database_url=database_url, secrets=SecretStr(SECRETS)))
     log = home / "api.log"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")}
     with log.open("ab") as file:
@@ -110,7 +111,7 @@ def _running(environment: dict[str, str], database_url: str, home: Path) -> Iter
     url = process.stderr.readline().decode().removeprefix("Listening on ").strip()
     with ExitStack() as stack:
         stack.callback(_stop, process, log)
-        yield Service(url, database_url, log, process, stack, admin_key)
+        yield Service(url, database_url, environment["MESH_REDIS_URL"], log, process, stack, admin_key)
 
 
 def _stop(process: "subprocess.Popen[bytes]", log: Path) -> None:

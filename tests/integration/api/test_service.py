@@ -7,12 +7,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from redis import Redis
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from api.app import BASE, create_app
 from mesh.bootstrap import build
 from mesh.config import Settings
+from mesh.events.live import CHANNEL_PREFIX
 from mesh.security.policy import POLICY, Touches
 from tests.integration.api.conftest import SECRETS, Service, Start, key_id, key_of
 
@@ -93,6 +95,51 @@ def test_what_belongs_to_others_is_404_on_every_route(service: Service) -> None:
     assert service.rows() == before
     assert mallory.get("/networks").json()["items"] == []
     assert service.admin.get(f"/networks/{network['network_id']}").status_code == 200
+
+
+def test_who_waits_for_a_task_is_answered_when_it_has_ended(service: Service) -> None:
+    ann = service.user("ann")
+    network_id = ann.post("/networks", json={"name": "x"}).json()["network_id"]
+    task = ann.post(f"/networks/{network_id}/tasks", json={"task": "x"}).json()
+    path = f"/networks/{network_id}/tasks/{task['task_id']}"
+    started = time.monotonic()
+    assert ann.get(f"{path}?wait=0.3").json()["status"] == "processing"
+    assert 0.3 <= time.monotonic() - started < 1
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(ann.get, f"{path}?wait=20")
+        _until_followed(service, task["task_id"])
+        assert ann.post(f"{path}/cancel").json()["status"] == "cancelled"
+        ended = time.monotonic()
+        assert waiting.result(timeout=20).json()["status"] == "cancelled"
+        assert time.monotonic() - ended < 0.5
+    assert ann.get(f"{path}?wait=20").elapsed.total_seconds() < 1
+
+
+def _until_followed(service: Service, task_id: str) -> None:
+    with Redis.from_url(service.redis_url) as redis:
+        deadline = time.monotonic() + 10
+        while not redis.pubsub_numsub(f"{CHANNEL_PREFIX}{task_id}")[0][1]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_a_network_never_has_more_than_50_agents(service: Service) -> None:
+    def agents(count: int, prefix: str = "a") -> list[dict[str, str]]:
+        return [{"name": f"{prefix}{number}", "type": "seo"} for number in range(count)]
+
+    full = service.admin.post("/networks", json={"name": "x", "agents": agents(49)}).json()
+    assert full["agent_count"] == 50
+    refused = service.admin.post(f"/networks/{full['network_id']}/agents", json={"agent_config": agents(1, "b")[0]})
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+
+    nearly = service.admin.post("/networks", json={"name": "x", "agents": agents(46)}).json()["network_id"]
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(
+            lambda agent: service.admin.post(f"/networks/{nearly}/agents", json={"agent_config": agent}).status_code,
+            agents(8, "b"),
+        )
+        assert sorted(answers) == [201] * 3 + [409] * 5
+    assert service.admin.get(f"/networks/{nearly}").json()["agent_count"] == 50
 
 
 def test_a_service_key_reaches_the_networks_granted_to_it(service: Service) -> None:

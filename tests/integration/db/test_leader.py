@@ -26,7 +26,7 @@ def candidate() -> Iterator[Candidate]:
     """`candidate(engine, key)`; each has resigned when the test ends."""
     made: list[Leadership] = []
 
-    def make(engine: Engine, key: int = SWEEP) -> Leadership:
+    def make(engine: Engine, key: str = SWEEP) -> Leadership:
         made.append(Leadership(engine, key))
         return made[-1]
 

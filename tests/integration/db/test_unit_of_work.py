@@ -1,15 +1,19 @@
 """Unit of work: all or nothing, messages after the commit, and an outage is an error of its own."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from mesh.db import engine as engines
 from mesh.db.unit_of_work import Database, UnitOfWork
-from mesh.errors import ConfigurationError, UnavailableError
+from mesh.errors import ConfigurationError, ContentionError, UnavailableError
+
+APPEND = text("UPDATE notes SET note = note || '+' WHERE note LIKE :note")
 
 
 @pytest.fixture
@@ -108,6 +112,58 @@ def test_a_fault_of_the_write_is_not_repeated(database: Database) -> None:
 
     with pytest.raises(IntegrityError):
         database.persist(wrong)
+    assert len(tries) == 1
+
+
+def test_two_writes_that_wait_for_each_other_are_both_stored_and_no_outage_is_reported(
+    database: Database, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """PostgreSQL undoes one of them, which is written again."""
+    do(database, write("a", "b"))
+    both_hold_one = Barrier(2)
+    tries: list[str] = []
+
+    def update(first: str, second: str) -> None:
+        def in_this_order(work: UnitOfWork) -> None:
+            tries.append(first)
+            work.connection.execute(APPEND, {"note": f"{first}%"})
+            if len(tries) <= 2:
+                both_hold_one.wait(timeout=10)
+            work.connection.execute(APPEND, {"note": f"{second}%"})
+
+        database.persist(in_this_order)
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(update, ("a", "b"), ("b", "a")))
+    assert notes(database) == ["a++", "b++"]
+    assert len(tries) == 3
+    assert "database_away" not in "".join(capfd.readouterr())
+
+
+def test_a_transaction_that_clashed_with_another_says_so(database: Database) -> None:
+    do(database, write("a"))
+
+    def clash(work: UnitOfWork) -> None:
+        work.connection.execute(text("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))
+        work.connection.execute(text("SELECT * FROM notes"))
+        do(database, lambda other: other.connection.execute(APPEND, {"note": "a%"}))
+        work.connection.execute(APPEND, {"note": "a%"})
+
+    with pytest.raises(ContentionError):
+        do(database, clash)
+    assert notes(database) == ["a+"]
+
+
+def test_a_statement_that_takes_too_long_is_a_fault_and_no_outage(database: Database) -> None:
+    tries: list[int] = []
+
+    def slow(work: UnitOfWork) -> None:
+        tries.append(1)
+        work.connection.execute(text("SET LOCAL statement_timeout = 20"))
+        work.connection.execute(text("SELECT pg_sleep(5)"))
+
+    with pytest.raises(OperationalError, match="statement timeout"):
+        database.persist(slow)
     assert len(tries) == 1
 
 

@@ -42,7 +42,7 @@ def alive() -> Callable[[set[int]], set[int]]:
 
 
 def _descendants(ancestor: int) -> set[int]:
-    pids = {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}  # noqa: PTH208 - names are all it takes
+    pids = {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}  # noqa: PTH208  # names are all it takes
     parents = {pid: _parent(pid) for pid in pids}
     found = {ancestor}
     while grown := {pid for pid, parent in parents.items() if parent in found} - found:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -230,6 +231,47 @@ def test_a_part_that_ignores_its_stop_signal_is_killed_with_its_children(
         assert pid is not None
         family = {pid} | descendants(pid)
     assert len(family) > 1
+    assert not alive(family)
+
+
+def test_a_part_that_withstands_its_own_kill_signal_too_is_killed_at_last(home: Path) -> None:
+    """Also when it was stopped, and so deaf to everything else."""
+    log = home / "log"
+    script = f"trap '' TERM QUIT; touch {home}/up; kill -STOP $$"
+    deaf = Part(
+        "deaf",
+        lambda: spawn(["/bin/sh", "-c", script], log=log),
+        log,
+        (home / "up").exists,
+        kill_signal=signal.SIGQUIT,
+        grace_seconds=0.1,
+        last_resort_seconds=0.3,
+    )
+    with Supervisor() as supervisor:
+        supervisor.add(deaf)
+        supervisor.wait_ready()
+        process = supervisor.pid("deaf")
+        began = time.monotonic()
+    assert 0.4 <= time.monotonic() - began < 5
+    assert not Path(f"/proc/{process}").exists()
+
+
+def test_postgres_ends_with_a_session_that_hangs(
+    home: Path, descendants: Callable[[int], set[int]], alive: Callable[[set[int]], set[int]]
+) -> None:
+    """It is given the time to kill it: a session that is left over keeps the next server from starting."""
+    with Supervisor() as supervisor:
+        postgres = Postgres(home, durable=False)
+        postgres.prepare()
+        supervisor.add(replace(postgres.part(), grace_seconds=0.1))
+        supervisor.wait_ready()
+        with create_engine(postgres.url, poolclass=NullPool).connect() as connection:
+            session = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            family = descendants(supervisor.pid("postgres") or 0)
+            assert session in family
+            os.kill(session, signal.SIGSTOP)
+            supervisor.stop()
+            connection.invalidate()
     assert not alive(family)
 
 

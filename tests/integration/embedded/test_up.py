@@ -35,7 +35,7 @@ def test_a_second_up_in_one_home_names_the_first(home: Path) -> None:
         assert f"pid {os.getpid()}" in refusal("--home", home)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "mesh.example"])  # noqa: S104 - never bound
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "mesh.example"])  # noqa: S104  # never bound
 def test_other_machines_are_not_served_without_credentials(
     home: Path, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

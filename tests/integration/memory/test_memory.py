@@ -34,7 +34,7 @@ def network(core: Core) -> str:
 
 
 def listed(memory: Memory, network: str, **filters: object) -> list[str]:
-    return [view.content for view in memory.list(ANN, network, limit=50, **filters)]  # type: ignore[arg-type]
+    return [view.content for view in memory.list(ANN, network, limit=50, **filters)]  # type: ignore[arg-type]  # fields by name
 
 
 def recalled(core: Core, network: str, about: str) -> list[str]:
@@ -44,7 +44,7 @@ def recalled(core: Core, network: str, about: str) -> list[str]:
 
 def add(memory: Memory, network: str, *contents: str, **fields: object) -> None:
     for content in contents:
-        memory.add(ANN, network, NewMemory(content, **fields))  # type: ignore[arg-type]
+        memory.add(ANN, network, NewMemory(content, **fields))  # type: ignore[arg-type]  # fields by name
 
 
 def test_an_item_is_answered_as_it_was_given(core: Core, memory: Memory, network: str) -> None:

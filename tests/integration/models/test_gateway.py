@@ -178,7 +178,7 @@ class Unwritten:
     def failed(self, call: ModelCall, *_: object, **__: object) -> None:
         raise AssertionError(call)
 
-    def cancelled(self, call: ModelCall) -> None:
+    def cancelled(self, call: ModelCall, **_: object) -> None:
         raise AssertionError(call)
 
 

@@ -28,9 +28,9 @@ Complete = Callable[..., Coroutine[Any, Any, Any]]
 
 
 @pytest.fixture(scope="session")
-def litellm() -> Any:  # noqa: ANN401 - a module
+def litellm() -> Any:  # noqa: ANN401  # a module
     os.environ.update(BEFORE_IMPORT)
-    import litellm  # noqa: PLC0415 - reads the environment when it is imported
+    import litellm  # noqa: PLC0415  # reads the environment when it is imported
 
     litellm.suppress_debug_info = True
     litellm.disable_hf_tokenizer_download = True
@@ -40,7 +40,7 @@ def litellm() -> Any:  # noqa: ANN401 - a module
 
 
 @pytest.fixture(scope="session")
-def run(litellm: Any) -> Iterator[Run]:  # noqa: ANN401 - a module
+def run(litellm: Any) -> Iterator[Run]:  # noqa: ANN401  # a module
     """Run coroutines on one loop for the session, since LiteLLM keeps its connections with it."""
     with asyncio.Runner() as runner:
         yield runner.run
@@ -48,11 +48,11 @@ def run(litellm: Any) -> Iterator[Run]:  # noqa: ANN401 - a module
 
 
 @pytest.fixture
-def complete(litellm: Any, sandbox: Sandbox) -> Complete:  # noqa: ANN401 - a module
+def complete(litellm: Any, sandbox: Sandbox) -> Complete:  # noqa: ANN401  # a module
     """Make one call through LiteLLM; keyword arguments go to `acompletion`."""
     env = sandbox.env
 
-    async def call(provider: str, prompt: str = "Write a short text.", **more: Any) -> Any:  # noqa: ANN401 - LiteLLM's
+    async def call(provider: str, prompt: str = "Write a short text.", **more: Any) -> Any:  # noqa: ANN401  # LiteLLM's
         messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": prompt}]
         if more.get("stream"):
             more["stream_options"] = {"include_usage": True}

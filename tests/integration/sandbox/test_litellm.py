@@ -45,7 +45,7 @@ RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "ticket", "sch
 providers = pytest.mark.parametrize("provider", MODELS)
 
 
-async def _streamed(complete: Complete, provider: str, **more: Any) -> tuple[str, Any, Any]:  # noqa: ANN401 - LiteLLM's
+async def _streamed(complete: Complete, provider: str, **more: Any) -> tuple[str, Any, Any]:  # noqa: ANN401  # LiteLLM's
     text, finish, usage = "", None, None
     async for chunk in await complete(provider, stream=True, **more):
         for choice in chunk.choices:
@@ -130,7 +130,7 @@ def test_an_error_comes_with_its_status(
     kind: str,
     status: int,
     complete: Complete,
-    litellm: Any,  # noqa: ANN401 - a module
+    litellm: Any,  # noqa: ANN401  # a module
     run: Run,
 ) -> None:
     with pytest.raises(litellm.exceptions.openai.OpenAIError) as caught:
@@ -139,14 +139,14 @@ def test_an_error_comes_with_its_status(
 
 
 @providers
-def test_retry_after_reaches_the_caller(provider: str, complete: Complete, litellm: Any, run: Run) -> None:  # noqa: ANN401 - a module
+def test_retry_after_reaches_the_caller(provider: str, complete: Complete, litellm: Any, run: Run) -> None:  # noqa: ANN401  # a module
     with pytest.raises(litellm.RateLimitError) as caught:
         run(complete(provider, extra_headers={"X-Sandbox-Fault": "429;2"}))
     assert caught.value.litellm_response_headers["retry-after"] == "2"
 
 
 @providers
-def test_context_overflow_is_recognised(provider: str, complete: Complete, litellm: Any, run: Run) -> None:  # noqa: ANN401 - a module
+def test_context_overflow_is_recognised(provider: str, complete: Complete, litellm: Any, run: Run) -> None:  # noqa: ANN401  # a module
     """LiteLLM 1.106.2 does not know Groq's words for it: there it is a plain 400 that carries the code."""
     kind = litellm.BadRequestError if provider == "groq" else litellm.ContextWindowExceededError
     with pytest.raises(kind, match="context_length_exceeded" if provider == "groq" else None):

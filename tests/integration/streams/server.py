@@ -7,24 +7,24 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import sys  # noqa: E402 - after the patching
-from pathlib import Path  # noqa: E402 - after the patching
-from types import SimpleNamespace  # noqa: E402 - after the patching
-from typing import Any, cast  # noqa: E402 - after the patching
+import sys  # noqa: E402  # after the patching
+from pathlib import Path  # noqa: E402  # after the patching
+from types import SimpleNamespace  # noqa: E402  # after the patching
+from typing import Any, cast  # noqa: E402  # after the patching
 
-from flask import Flask, g  # noqa: E402 - after the patching
-from gunicorn.app.base import BaseApplication  # noqa: E402 - after the patching
-from gunicorn.workers.base import Worker  # noqa: E402 - after the patching
-from psycogreen.gevent import patch_psycopg  # noqa: E402 - after the patching
+from flask import Flask, g  # noqa: E402  # after the patching
+from gunicorn.app.base import BaseApplication  # noqa: E402  # after the patching
+from gunicorn.workers.base import Worker  # noqa: E402  # after the patching
+from psycogreen.gevent import patch_psycopg  # noqa: E402  # after the patching
 
-from api import errors, request  # noqa: E402 - after the patching
-from api.resources import streams  # noqa: E402 - after the patching
-from api.streams import install_drain  # noqa: E402 - after the patching
-from mesh.db.engine import create  # noqa: E402 - after the patching
-from mesh.db.unit_of_work import Database  # noqa: E402 - after the patching
-from mesh.errors import NotFoundError  # noqa: E402 - after the patching
-from mesh.events.log import EventLog  # noqa: E402 - after the patching
-from mesh.security.principal import Principal, Role  # noqa: E402 - after the patching
+from api import errors, request  # noqa: E402  # after the patching
+from api.resources import streams  # noqa: E402  # after the patching
+from api.streams import install_drain  # noqa: E402  # after the patching
+from mesh.db.engine import create  # noqa: E402  # after the patching
+from mesh.db.unit_of_work import Database  # noqa: E402  # after the patching
+from mesh.errors import NotFoundError  # noqa: E402  # after the patching
+from mesh.events.log import EventLog  # noqa: E402  # after the patching
+from mesh.security.principal import Principal, Role  # noqa: E402  # after the patching
 
 
 class Tasks:
@@ -54,7 +54,7 @@ class Server(BaseApplication):
         }.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Any:  # noqa: ANN401 - stubs know WSGI applications only as callables
+    def load(self) -> Any:  # noqa: ANN401  # stubs know WSGI applications only as callables
         patch_psycopg()
         database_url, redis_url, beat_seconds, revoked = self.arguments
         mesh = SimpleNamespace(

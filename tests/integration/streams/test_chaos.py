@@ -107,6 +107,6 @@ def test_publishing_is_skipped_for_5_seconds_after_a_failure_and_then_works_agai
     redis.start()
     with Redis.from_url(redis.url) as client, client.pubsub(ignore_subscribe_messages=True) as listener:
         listener.subscribe("mesh:task:task_1")
-        for sequence, seconds in enumerate((4.9, 5.0), start=2):  # noqa: B007 - read by the publisher's clock
+        for sequence, seconds in enumerate((4.9, 5.0), start=2):  # noqa: B007  # read by the publisher's clock
             publisher.publish("task_1", [StoredEvent(sequence, "plan", {})])
         assert b'"id": 3' in next(listener.listen())["data"]

@@ -61,7 +61,8 @@ class Core:
         model = MODELS.resolve("gpt-4o")
         opening = Opening(new_id("call"), None, model.name, model.provider, 2 * COST, unpriced=False, sandbox=False)
         network_id = self.task(claim.task_id).network_id
-        spender = Spender(claim.owner, None, network_id, claim.task_id, claim.step_id, claim.agent_type, claim.attempt)
+        about = (network_id, claim.task_id, claim.step_id, claim.agent_type, claim.attempt)
+        spender = Spender(claim.owner, None, *about, worker_id=WORKER)
         with self.database.begin() as work:
             values = {**ledger.opening_values(spender, opening), "now": self.clock()}
             work.connection.execute(text(ledger.opening("(SELECT 1) once")), values)

@@ -187,6 +187,12 @@ def test_a_specialist_that_left_before_the_plan_was_stored_has_failed(core: Core
     remove_agent(core, "design")
     core.finish(claim, decision(subtask("a"), subtask("b", "design"), subtask("c", "content", "b")))
     assert core.states(task_id) == {"decision_1": "succeeded", "a": "ready", "b": "failed", "c": "skipped"}
+    assert core.event_types(task_id)[-2:] == ["plan", "step_failed"]
+    (failed,) = (row for row in core.steps(task_id) if row.key == "b")
+    told = core.events(task_id)[-1].data
+    assert (told["step_id"], told["agent"], told["will_retry"]) == (failed.id, "design", False)
+    assert {"code": told["code"], "detail": told["detail"]} == failed.error
+    assert failed.error["code"] == "agent_removed"
     core.finish(core.claim("content"), agent_reply())
     assert core.claim().iteration == 2
 
@@ -198,7 +204,7 @@ def test_another_coordinator_takes_over_from_one_that_left(core: Core) -> None:
     with core.database.begin() as work:
         add_agent(work.connection, network_id, "coordinator", "second")
         work.connection.execute(delete(agents).where(agents.c.id == claim.agent_id))
-        assert prepare(work.connection, claim, now=core.clock()).brief.agent.name == "second"
+        assert prepare(work.connection, claim, worker_id="worker_a", now=core.clock()).brief.agent.name == "second"
 
 
 def test_a_task_whose_time_is_over_is_failed_once(core: Core) -> None:

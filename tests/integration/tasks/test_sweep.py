@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import select, text, update
 
 from mesh.db.tables import steps, tasks, workers
 from mesh.tasks.leases import Holder, Leases
@@ -29,7 +29,7 @@ def sweep(core: Core) -> Sweep:
 
 def worker(core: Core, *queues: str, lease: timedelta = ALIVE, worker_id: str = WORKER, slots: int = 8) -> None:
     holder = Holder(worker_id, "worker", "host", 1, queues or ("agent.content",), slots)
-    Leases(core.database, lease=lease).renew(holder, [])
+    Leases(core.database, core.clock, lease=lease).renew(holder, [])
 
 
 def working(core: Core, *subtasks: str) -> str:
@@ -146,13 +146,10 @@ def test_a_step_that_a_worker_holds_without_running_it_is_given_back(core: Core,
     """The answer to its claim was lost; what it does run is left alone, and so is what it has just claimed."""
     task_id = working(core, "a", "b", "c")
     lost, run = core.claim("content"), core.claim("content")
-    with core.database.begin() as work:
-        work.connection.execute(update(steps).where(steps.c.state == "running").values(started_at=NOW))
-        now = work.connection.execute(select(func.now())).scalar_one()
-    core.clock.advance((now - core.clock()).total_seconds())
+    core.clock.advance(6)
     fresh = core.claim("content")
     holder = Holder(WORKER, "worker", "host", 1, ("agent.content",), 8)
-    renewal = Leases(core.database).renew(holder, [(run.step_id, run.attempt)])
+    renewal = Leases(core.database, core.clock).renew(holder, [(run.step_id, run.attempt)])
     assert renewal.orphans == [(lost.step_id, lost.attempt)]
     sweep.give_back(renewal.orphans)
     states = core.states(task_id)
@@ -285,3 +282,22 @@ def test_a_part_that_breaks_does_not_stop_the_others(core: Core) -> None:
         stuck = add_task(work.connection, core.task(task_id).network_id, expires_at=NOW + timedelta(seconds=60))
     sweep_of(core).run()
     assert core.states(stuck) == {"decision_1": "ready"}
+
+
+def test_a_task_that_cannot_be_mended_does_not_keep_those_behind_it_waiting(core: Core, sweep: Sweep) -> None:
+    before, broken, behind = (working(core, "a") for _ in range(3))
+    for _ in range(3):
+        core.claim("content")
+    with core.database.begin() as work:
+        work.connection.execute(text(_BREAK.format(task_id=broken)))
+    sweep.run()
+    assert [core.states(task_id)["a"] for task_id in (before, broken, behind)] == ["ready", "running", "ready"]
+    core.clock.advance(1_000)
+    sweep.run()
+    assert [core.task(task_id).status for task_id in (before, broken, behind)] == ["failed", "processing", "failed"]
+
+
+_BREAK = """
+    CREATE FUNCTION break() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$;
+    CREATE TRIGGER break BEFORE UPDATE ON steps FOR EACH ROW WHEN (old.task_id = '{task_id}') EXECUTE FUNCTION break();
+"""

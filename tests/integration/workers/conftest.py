@@ -52,7 +52,7 @@ class Fleet:
     def serving(self, *processes: "subprocess.Popen[bytes]") -> None:
         """Return when all of these hold their leases."""
         for process in processes:
-            eventually(lambda process=process: self._serves(process), every=0.05)  # type: ignore[misc]
+            eventually(lambda process=process: self._serves(process), every=0.05)  # type: ignore[misc]  # a default argument of a lambda
 
     def kill(self, process: "subprocess.Popen[bytes]") -> None:
         """Kill (-9) a part."""
@@ -64,7 +64,7 @@ class Fleet:
         new = NewNetwork("test", agents=agents or (SPECIALIST,), timeout_seconds=timeout_seconds)
         return self.mesh.networks.create(LOCAL, new).network_id
 
-    def submit(self, network_id: str, **fields: Any) -> str:  # noqa: ANN401 - NewTask's own
+    def submit(self, network_id: str, **fields: Any) -> str:  # noqa: ANN401  # NewTask's own
         """Submit a task; its id."""
         return self.mesh.tasks.submit(LOCAL, network_id, NewTask("Write a text.", **fields)).task_id
 
@@ -88,7 +88,7 @@ class Fleet:
 
     def _start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         log = self.home / f"{arguments[0]}-{len(self._logs)}.log"
-        process = self.stack.enter_context(part(*arguments, log=log, variables=self._variables()))
+        process = self.stack.enter_context(part(*arguments, log=log, variables=self.variables()))
         self._logs[process.pid] = log
         return process
 
@@ -96,14 +96,16 @@ class Fleet:
         assert process.poll() is None, self.log(process)
         return self.rows("SELECT 1 FROM workers WHERE pid = :pid", pid=process.pid)
 
-    def _variables(self) -> Mapping[str, str]:
+    def variables(self) -> Mapping[str, str]:
+        """The environment of its parts."""
         settings = self.mesh.settings
         services = {"MESH_DATABASE_URL": settings.database_url, "MESH_REDIS_URL": settings.redis_url}
         return services | {"MESH_SECRETS": SECRETS} | self.sandbox.env
 
 
 @contextmanager
-def _fleet(database_url: str, redis_url: str, sandbox: Sandbox, home: Path) -> Iterator[Fleet]:
+def fleet_on(database_url: str, redis_url: str, sandbox: Sandbox, home: Path) -> Iterator[Fleet]:
+    """A system without any part yet."""
     settings = Settings(database_url=database_url, redis_url=redis_url, secrets=SecretStr(SECRETS))
     mesh = bootstrap.build(settings, name="test")
     with ExitStack() as stack:
@@ -114,7 +116,7 @@ def _fleet(database_url: str, redis_url: str, sandbox: Sandbox, home: Path) -> I
 @pytest.fixture
 def fleet(database_url: str, redis_flushed: str, sandbox: Sandbox, tmp_path: Path) -> Iterator[Fleet]:
     """A system without any part yet, on a database of its own."""
-    with _fleet(database_url, redis_flushed, sandbox, tmp_path) as system:
+    with fleet_on(database_url, redis_flushed, sandbox, tmp_path) as system:
         yield system
 
 
@@ -134,7 +136,7 @@ def shared_fleet(
     url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
     # A Valkey database of its own: its worker would take the permits of a test's own system, and claim nothing.
     apart = redis_url.removesuffix("/0") + "/1"
-    with _fleet(url, apart, sandbox_process, tmp_path_factory.mktemp("fleet")) as system:
+    with fleet_on(url, apart, sandbox_process, tmp_path_factory.mktemp("fleet")) as system:
         system.serving(system.worker())
         yield system
 

@@ -9,7 +9,7 @@ from mesh.agents.prompts import AgentView, FinishedStep, MemoryView, TaskView
 from mesh.agents.runner import DecisionBrief, Runner, StepBrief, Terms
 from mesh.agents.schemas import Decision
 from mesh.errors import AllModelsFailedError, InvalidReplyError, ModelCallError
-from mesh.models.calls import Cancellation, ModelCall
+from mesh.models.calls import Cancellation, ModelCall, Preferences
 from mesh.models.gateway import Gateway
 from mesh.testing import FakeModels
 from tests.builders import MODELS, agent_reply, decision, subtask
@@ -18,8 +18,10 @@ COORDINATOR = AgentView("Coordinator Agent", "coordinator", "Coordinates")
 WRITER = AgentView("Writer", "content", "Writes")
 MEMORY = MemoryView("memory_1", "fact", "Our readers are developers.", 0.9)
 TASK = TaskView("Write a campaign.", {"product": "TechPro X1"})
-STEP = StepBrief(WRITER, None, {}, TASK, {"brand": "TechPro"}, [MEMORY], "Write the subject lines.", [])
-DECISION = DecisionBrief(COORDINATOR, None, {}, TASK, {}, [MEMORY], [WRITER], [], 1, 10, must_conclude=False)
+STEP = StepBrief(WRITER, Preferences(), None, {}, TASK, {"brand": "TechPro"}, [MEMORY], "Write the subject lines.", [])
+DECISION = DecisionBrief(
+    COORDINATOR, Preferences(), None, {}, TASK, {}, [MEMORY], [WRITER], [], 1, 10, must_conclude=False
+)
 
 
 class Unwritten:
@@ -31,7 +33,7 @@ class Unwritten:
     def failed(self, call: ModelCall, *_: object, **__: object) -> None:
         """Forget it."""
 
-    def cancelled(self, call: ModelCall) -> None:
+    def cancelled(self, call: ModelCall, **_: object) -> None:
         """Forget it."""
 
 
@@ -101,7 +103,7 @@ def test_an_agent_without_parameters_is_called_as_its_kind(agent_type: str) -> N
 def test_an_agents_own_parameters_and_model_win() -> None:
     models = FakeModels([agent_reply().model_dump_json()])
     own = {"temperature": 0.0, "max_tokens": 77, "top_p": 0.2}
-    runner(models).reply(replace(STEP, model="gpt-4o-mini", parameters=own), terms())
+    runner(models).reply(replace(STEP, preferences=Preferences(model="gpt-4o-mini"), parameters=own), terms())
     [call] = models.calls
     assert (call.model.name, call.temperature, call.max_tokens, call.top_p) == ("gpt-4o-mini", 0.0, 77, 0.2)
 

@@ -1,6 +1,6 @@
 """A system without services: what the views call, answering from memory and remembering what it was asked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 from api.app import create_app
 from mesh.config import Settings
 from mesh.errors import NotFoundError, UnauthenticatedError
+from mesh.health import Counts, HealthReport
 from mesh.memory.service import MemoryView, NewMemory, Source
 from mesh.networks.views import AgentConfig, AgentView, NetworkView, NewNetwork
 from mesh.security.keys import KeyView
@@ -23,6 +24,7 @@ from mesh.tasks.views import NewTask, Progress, Spent, TaskView
 AT = datetime(2026, 11, 22, 9, 30, 0, 125_000, tzinfo=UTC)
 NETWORK_ID = "network_" + "1" * 26
 TASK_ID = "task_" + "2" * 26
+EXAMPLES = {"network_id": NETWORK_ID, "task_id": TASK_ID, "agent_id": "agent_" + "3" * 26, "api_key": "key_" + "4" * 26}
 SECRETS = "v1:" + "s" * 32
 ALL = frozenset(Scope) - {Scope.ADMIN}
 USER = Principal("ann", Role.USER, ALL, "key_" + "a" * 26)
@@ -118,8 +120,10 @@ class FakeTasks(Recorder):
         self.stored.append(asked)
         return []
 
-    def process(self, *_: object) -> TaskView:
+    def get(self, *_: object) -> TaskView:
         return task_view(NewTask("x"), self.status)
+
+    process = cancel = get
 
 
 class FakeMemory(Recorder):
@@ -178,14 +182,17 @@ class FakeKeys(Recorder):
 @dataclass
 class FakeHealth:
     status: str = "healthy"
-    components: dict[str, Any] = field(default_factory=dict)
-    active_networks_count: int = 1
-    active_tasks_count: int = 2
-    version: str = "0"
-    timestamp: datetime = AT
+    counted: int = 0
 
-    def report(self) -> "FakeHealth":
-        return self
+    def report(self) -> HealthReport:
+        return HealthReport(self.status, {}, AT)  # type: ignore[arg-type]  # any text
+
+    def ready(self) -> str:
+        return self.status
+
+    def counts(self) -> Counts:
+        self.counted += 1
+        return Counts(active_networks_count=1, active_tasks_count=2)
 
 
 @dataclass
@@ -205,7 +212,19 @@ class FakeMesh:
         return sum(len(one.stored) for one in (self.networks, self.tasks, self.memory, self.keys))
 
     def app(self) -> Flask:
-        return create_app(self)  # type: ignore[arg-type]
+        return create_app(self)  # type: ignore[arg-type]  # a Mesh to the views
+
+
+def _routes() -> Iterator[tuple[str, str, str]]:
+    for rule in FakeMesh().app().url_map.iter_rules():
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            built = rule.build({name: EXAMPLES[name] for name in rule.arguments})
+            assert built is not None
+            yield rule.endpoint, method, built[1]
+
+
+# Operation, method and path of every route.
+ROUTES = list(_routes())
 
 
 def wire(answer: TestResponse) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from tests.unit.api.fakes import NETWORK_ID, FakeMesh, wire
+from tests.unit.api.fakes import NETWORK_ID, ROUTES, TASK_ID, FakeMesh, wire
 
 NETWORKS = "/api/mesh/networks"
 TASKS = f"{NETWORKS}/{NETWORK_ID}/tasks"
@@ -67,6 +67,7 @@ INVALID = [
     (TASKS, {"task": "x", "deadline": "tomorrow"}, "/deadline"),
     (TASKS, {"task": "x", "deadline": "2026-12-01T00:00:00"}, "/deadline"),
     (TASKS, {"task": "x", "deadline": 1_800_000_000}, "/deadline"),
+    (TASKS, {"task": "x", "deadline": "1800000000"}, "/deadline"),
     (TASKS, {"task": "x", "deadline": "0001-01-01T00:00:00+23:00"}, "/deadline"),
     (TASKS, {"task": "x", "auto_process": "yes"}, "/auto_process"),
     (TASKS, {"task": "x", "on_behalf_of": "a b"}, "/on_behalf_of"),
@@ -133,6 +134,10 @@ def test_what_cannot_be_read_is_refused_by_its_kind(
         "limit=0",
         "limit=201",
         "limit=x",
+        "limit=5.0",
+        "limit=%2B5",
+        "limit=1_0",
+        "limit=%D9%A5",
         "limit=",
         "limit=1&limit=2",
         "colour=red",
@@ -148,10 +153,63 @@ def test_a_parameter_that_cannot_be_read_is_400(query: str) -> None:
     assert wire(answer)["code"] in {"malformed_request", "invalid_cursor"}
 
 
-@pytest.mark.parametrize("query", ["status=done", "from=yesterday", "to=2026-01-01", "from=2026-01-01T00:00:00"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "status=done",
+        "from=yesterday",
+        "to=2026-01-01",
+        "from=2026-01-01T00:00:00",
+        "from=1767225600",
+        "to=1767225600.5",
+        "from=2026-01-01T00:00Z",
+        "to=0001-01-01T00:00:00%2B23:00",
+    ],
+)
 def test_a_filter_that_cannot_be_read_is_400(query: str) -> None:
     answer = FakeMesh().app().test_client().get(f"{TASKS}?{query}", headers=ADMIN_KEY)
     assert (answer.status_code, wire(answer)["code"]) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize("wait", ["0", "-1", "30.1", "31", "1e1", "nan", "x", "", "5&wait=5"])
+def test_a_wait_is_seconds_up_to_30(wait: str) -> None:
+    answer = FakeMesh().app().test_client().get(f"{TASKS}/{TASK_ID}?wait={wait}", headers=ADMIN_KEY)
+    assert (answer.status_code, wire(answer)["code"]) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize(("operation", "method", "path"), ROUTES)
+def test_a_parameter_that_a_route_does_not_know_is_400(operation: str, method: str, path: str) -> None:
+    mesh = FakeMesh()
+    answer = mesh.app().test_client().open(f"{path}?colour=red", method=method, headers=ADMIN_KEY)
+    assert answer.status_code == 400, operation
+    assert "/colour" in [error["pointer"] for error in wire(answer)["errors"]]
+    assert mesh.stored == 0
+
+
+@pytest.mark.parametrize("path", [path for _, method, path in ROUTES if method == "POST"])
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b" ", "application/json", 400),
+        (b'{"colour": "red"}', "application/json", 422),
+        (b"[]", "application/json", 422),
+        (b'{"x": "' + b"x" * 1_000_000 + b'"}', "application/json", 413),
+        (b"{}", "text/plain", 415),
+    ],
+    ids=["broken", "blank", "unknown", "array", "large", "text"],
+)
+def test_no_route_overlooks_a_body(path: str, body: bytes, content_type: str, status: int) -> None:
+    mesh = FakeMesh()
+    assert _post(mesh, path, body, content_type).status_code == status
+    assert mesh.stored == 0
+
+
+@pytest.mark.parametrize("what", ["process", "cancel"])
+def test_a_body_that_says_nothing_is_fine_where_none_is_needed(what: str) -> None:
+    path = f"{TASKS}/{TASK_ID}/{what}"
+    for body, content_type in ((b"", None), (b"", "application/json"), (b"{}", "application/json")):
+        assert _post(FakeMesh(), path, body, content_type).status_code < 300
 
 
 def test_what_was_refused_is_not_repeated() -> None:

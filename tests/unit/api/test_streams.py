@@ -18,7 +18,7 @@ from mesh.errors import UnavailableError
 from mesh.events.live import Live, LiveConnection, Standing
 from mesh.events.log import EventLog, StoredEvent
 
-TASK = "task_1"
+TASK = "task_" + "1" * 26
 KINDS = ["started", *["step_completed"] * 8, "complete"]
 
 

@@ -36,5 +36,5 @@ def test_a_message_holds_what_flask_sse_publishes(events: list[StoredEvent]) -> 
     "message", [b"", b"x", b"\xff", b"7", b"{}7", b"[7]", b'[{"id": 1}]', b'[{"id": "x", "type": "", "data": {}}]']
 )
 def test_what_is_no_list_of_events_is_refused(message: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - json's own errors are ValueErrors too
+    with pytest.raises(ValueError):  # noqa: PT011  # json's own errors are ValueErrors too
         decode(message)

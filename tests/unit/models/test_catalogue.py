@@ -1,5 +1,6 @@
-"""The catalogue: which names there are, who serves them, and what a call can cost at most."""
+"""The catalogue: which names there are, who serves them, what they can do, and what a call can cost at most."""
 
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from mesh.errors import ConfigurationError, InvalidInputError
 from mesh.models import catalogue
+from mesh.models.catalogue_file import Entry, File
 from tests.builders import MODELS
 
 SERVED_BY = {  # the names of the specification, and who serves them
@@ -109,6 +111,10 @@ def test_a_model_that_is_still_there_is_not_replaced_by_its_successor(tmp_path: 
         ('chain = ["nobody"]', "nobody"),
         ("[models.a]", "litellm"),
         ('[models.a]\nlitellm = "x/1"\nprize = 1', "prize"),
+        ('[models.a]\nlitellm = "x/1"\ninput_usd_per_million_tokens = 1', "need each other"),
+        ('[models.a]\nlitellm = "x/1"\napi_base = "localhost:11434"', "api_base"),
+        ('[models.a]\nlitellm = "x/1"\nconcurrency = 0', "concurrency"),
+        ("[limits.openai]\nrequests = 1", "requests"),
         ("chain = [", "cannot be read"),
     ],
 )
@@ -135,3 +141,96 @@ def test_the_worst_case_takes_the_dearest_tariff_of_an_ordinary_call() -> None:
     }
     model = catalogue.Model("m", "x/m", "x", "LOW", (), facts)
     assert model.worst_case_usd(prompt_bytes=10, max_tokens=100) == Decimal("0.00203")
+
+
+LLAMA = """
+[models.llama]
+litellm = "ollama/a-llama-of-ours"
+tier = "LOW"
+api_base = "http://localhost:11434"
+context_window = 8192
+max_output_tokens = 2048
+vision = true
+function_calling = false
+input_usd_per_million_tokens = 0.15
+output_usd_per_million_tokens = 2
+requests_per_minute = 60
+"""
+
+
+def test_a_users_file_says_what_the_price_map_does_not_know(tmp_path: Path) -> None:
+    llama = extended(tmp_path, LLAMA).resolve("llama")
+    assert (llama.provider, llama.api_base) == ("ollama", "http://localhost:11434")
+    assert (llama.context_window, llama.max_output_tokens) == (8192, 2048)
+    assert (llama.vision, llama.function_calling, llama.response_schema) == (True, False, None)
+
+
+def test_prices_of_a_users_file_are_exact(tmp_path: Path) -> None:
+    """Read as decimals, since 0.15 is no float; and a price that LiteLLM does not know is computed here."""
+    llama = extended(tmp_path, LLAMA).resolve("llama")
+    assert (llama.priced, llama.own_prices) == (True, True)
+    assert llama.price_usd(prompt_tokens=1, completion_tokens=3) == Decimal("0.00000615")
+    assert llama.worst_case_usd(prompt_bytes=1, max_tokens=3) == Decimal("0.00000615")
+
+
+def test_a_users_price_replaces_all_tariffs_of_the_price_map(tmp_path: Path) -> None:
+    prices = "input_usd_per_million_tokens = 1\noutput_usd_per_million_tokens = 1"
+    sol = extended(tmp_path, f'[models.sol]\nlitellm = "openai/gpt-6-sol"\n{prices}').resolve("sol")
+    assert sol.worst_case_usd(prompt_bytes=1, max_tokens=0) == Decimal("0.000001")
+    assert sol.context_window == MODELS.resolve("gpt-6-sol").context_window
+
+
+def test_a_model_with_an_address_of_its_own_needs_no_provider(tmp_path: Path) -> None:
+    models = extended(tmp_path, LLAMA)
+    assert models.resolve("llama").reachable([])
+    assert not models.resolve("gpt-4o").reachable(["groq"])
+    assert models.resolve("gpt-4o").reachable(["openai"])
+
+
+def test_limits_are_the_providers_and_the_models(tmp_path: Path) -> None:
+    models = extended(tmp_path, f"{LLAMA}\n[limits.ollama]\nconcurrency = 2\n[limits.openai]\ntokens_per_minute = 9")
+    assert models.limits_of(models.resolve("llama")) == (
+        catalogue.Limit(concurrency=2),
+        catalogue.Limit(requests_per_minute=60),
+    )
+    assert models.limits_of(models.resolve("gpt-4o")) == (catalogue.Limit(tokens_per_minute=9), None)
+
+
+def test_nothing_is_limited_unless_a_file_says_so() -> None:
+    assert {MODELS.limits_of(model) for model in MODELS} == {(None, None)}
+
+
+def test_capabilities_and_limits_come_from_the_price_map() -> None:
+    groq, gemini = MODELS.resolve("gpt-oss-120b"), MODELS.resolve("gemini-3.8-flash")
+    assert (groq.vision, groq.function_calling, groq.response_schema) == (False, True, True)
+    assert (gemini.vision, groq.context_window, gemini.context_window) == (True, 131_072, 1_048_576)
+
+
+def dated(today: date) -> catalogue.Catalogue:
+    """`old` is withdrawn on 2026-03-01; `new` follows it."""
+    entries = {"old": Entry(litellm="x/old", successor="new"), "new": Entry(litellm="x/new")}
+    facts = {"old": {"mode": "chat", "deprecation_date": "2026-03-01"}, "new": {"mode": "chat"}}
+    return catalogue.Catalogue([File(chain=["old"], models=entries)], facts, today=lambda: today)
+
+
+@pytest.mark.parametrize(("today", "serving"), [(date(2026, 2, 28), "old"), (date(2026, 3, 1), "new")])
+def test_a_model_is_served_by_its_successor_from_the_day_of_its_retirement(today: date, serving: str) -> None:
+    models = dated(today)
+    assert (models.resolve("old").name, models.chain) == (serving, (serving,))
+    assert [row.served_by for row in models.listed()] == [serving, "new"]
+    assert models.listed()[0].model.retires_on == date(2026, 3, 1)
+
+
+def test_going_through_the_catalogue_meets_every_serving_model_once() -> None:
+    names = [model.name for model in MODELS]
+    assert len(names) == len(set(names))
+    assert set(SERVED_BY.values()) <= set(names)
+    assert "gemini-1.5-pro" not in names
+
+
+def test_a_claude_that_always_thinks_writes_unseen_tokens() -> None:
+    """What it may have charged when it is cut off is then a full reply."""
+    assert MODELS.resolve("claude-sonnet-5-5").reasons_unseen
+    assert not MODELS.resolve("claude-haiku-5-5").reasons_unseen
+    assert MODELS.resolve("gpt-6-sol").reasons_unseen
+    assert not MODELS.resolve("gpt-4o").reasons_unseen

@@ -40,12 +40,14 @@ class Book:
         self.open.append(call.call_id)
         self.entries.append(("opened", call.model.name, previous.name if previous else "", after.code if after else ""))
 
-    def failed(self, call: ModelCall, error: ModelCallError, raw: RawReply | None, *, seconds: float) -> None:
+    def failed(
+        self, call: ModelCall, error: ModelCallError, raw: RawReply | None, *, seconds: float, received: int | None
+    ) -> None:
         assert seconds >= 0
         self.open.remove(call.call_id)
         self.entries.append(("failed", call.model.name, error.code, "billed" if raw else f"may cost: {error.may_cost}"))
 
-    def cancelled(self, call: ModelCall) -> None:
+    def cancelled(self, call: ModelCall, *, seconds: float, received: int | None) -> None:
         self.open.remove(call.call_id)
         self.entries.append(("cancelled", call.model.name))
 
@@ -87,7 +89,9 @@ def complete(
     seconds: float = 60,
     max_tokens: int = 1000,
 ) -> Reply[str]:
-    request = Completion(ASKED, {"name": "any", "schema": {}}, parse, repair, max_tokens, 0.5, 0.9, Preferences(model=model))
+    request = Completion(
+        ASKED, {"name": "any", "schema": {}}, parse, repair, max_tokens, 0.5, 0.9, Preferences(model=model)
+    )
     gateway = Gateway(MODELS, models, providers=list(providers))
     return gateway.complete(
         request, journal=book or Book(), cancellation=cancellation or Cancellation(), timeout_seconds=seconds

@@ -138,5 +138,5 @@ def test_a_step_outside_the_round_is_a_fault_of_the_caller() -> None:
 
 def test_states_read_from_a_query_count_as_states() -> None:
     """A row gives plain text."""
-    follows = advance([replace(step("a", StepState.BLOCKED), state="blocked")])  # type: ignore[arg-type]
+    follows = advance([replace(step("a", StepState.BLOCKED), state="blocked")])  # type: ignore[arg-type]  # as stored: text
     assert follows.ready == ["step_a"]
