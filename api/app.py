@@ -9,7 +9,7 @@ from flask import Flask
 
 from api import auth, context, errors, request, usage
 from api.cursors import Cursors
-from api.resources import agents, budgets, health, memory, networks, security, stats, streams, tasks
+from api.resources import agents, budgets, generate, health, memory, networks, security, stats, streams, tasks
 from mesh.security import policy
 from mesh.security.keyring import Keyring
 
@@ -40,6 +40,7 @@ def create_app(mesh: "Mesh") -> Flask:
         memory.blueprint,
         budgets.blueprint,
         stats.blueprint,
+        generate.blueprint,
         security.blueprint,
         health.blueprint,
     ):

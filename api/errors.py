@@ -23,6 +23,7 @@ from mesh.errors import (
     MeshError,
     NotFoundError,
     Problem,
+    TooManyError,
     UnauthenticatedError,
     UnavailableError,
 )
@@ -61,6 +62,7 @@ _STATUS: dict[type, HTTPStatus] = {
     ConflictError: HTTPStatus.CONFLICT,
     UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InvalidInputError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    TooManyError: HTTPStatus.TOO_MANY_REQUESTS,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     ContentionError: HTTPStatus.SERVICE_UNAVAILABLE,
     MeshError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -92,7 +94,10 @@ def _of_mesh(error: MeshError) -> Response:
         _log(error, error.code, status)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _problem(status, "internal_error", _UNEXPECTED)
-    return _problem(status, error.code, str(error), getattr(error, "problems", ()), _HEADERS.get(status))
+    headers = _HEADERS.get(status)
+    if isinstance(error, TooManyError):
+        headers = {"Retry-After": str(error.retry_after_seconds)}
+    return _problem(status, error.code, str(error), getattr(error, "problems", ()), headers)
 
 
 def _of_flask(error: HTTPException) -> Response:

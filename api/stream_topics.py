@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from gevent.event import Event
-from gevent.queue import SimpleQueue
+from gevent.queue import Empty, SimpleQueue
 
 from mesh.events.log import StoredEvent
 
@@ -35,6 +35,7 @@ class Signal(Enum):
     REVOKED = auto()
     DRAIN = auto()
     STALLED = auto()
+    GONE = auto()
 
 
 class Batch:
@@ -106,6 +107,15 @@ class Reader:
     def take(self) -> Batch | Signal:
         """Wait for the next item."""
         item = self._queue.get()
+        self._waiting -= _weight(item)
+        return item
+
+    def take_within(self, seconds: float) -> Batch | Signal | None:
+        """Wait for the next item; None when none has come for `seconds`."""
+        try:
+            item = self._queue.get(timeout=max(0.0, seconds))
+        except Empty:
+            return None
         self._waiting -= _weight(item)
         return item
 

@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import FrameType
 
 import gevent
@@ -78,6 +79,18 @@ class Hub:
                     return
         finally:
             self._leave(topic, reader)
+
+    def listen(self, channel: str, reader: Reader) -> Callable[[], None]:
+        """Have `reader` given what is published on `channel` from now on, and nothing else; the answer ends that.
+
+        Raises:
+            UnavailableError: Redis does not answer.
+        """
+        topic = self._join(channel, reader)
+        if topic.standing.wait(JOIN_SECONDS) and not self._away:
+            return partial(self._leave, topic, reader)
+        self._leave(topic, reader)
+        raise UnavailableError("Redis does not answer, and this stream needs it; try again shortly.")
 
     def drain(self) -> None:
         """End all streams, telling each caller to come back in a while; those that open from now on end at once."""

@@ -13,18 +13,25 @@ from mesh.costs.rollup import Rollup
 from mesh.costs.statistics import Statistics
 from mesh.db import engine
 from mesh.db.unit_of_work import Database
+from mesh.dispatch.jobs import Jobs
 from mesh.dispatch.permits import Permits
 from mesh.errors import ConfigurationError
 from mesh.events.live import LivePublisher
 from mesh.events.log import EventLog
+from mesh.generate.connection import connect
+from mesh.generate.runner import Generator
+from mesh.generate.service import Generations
+from mesh.generate.slots import Slots
 from mesh.health import Health
 from mesh.memory.service import Memory
 from mesh.models import catalogue
 from mesh.models.board import Board, breaker_states
 from mesh.models.gateway import Gateway
+from mesh.models.limits import Limits
 from mesh.models.listing import Listing
 from mesh.models.performance import Performance
 from mesh.models.providers import configured
+from mesh.models.selection import Selector
 from mesh.models.shared import SharedRedis
 from mesh.networks.service import Networks
 from mesh.networks.views import AgentConfig
@@ -54,6 +61,8 @@ class Mesh:
     statistics: Statistics
     models: Listing
     performance: Performance
+    board: Board
+    generations: Generations
     events: EventLog
     health: Health
     purge: Purge
@@ -103,6 +112,13 @@ def build(settings: Settings, *, name: str, prepares: bool = False) -> Mesh:
         statistics=Statistics(database, clock.now),
         models=Listing(models, configured(settings), performance, partial(breaker_states, board)),
         performance=performance,
+        board=board,
+        generations=Generations(
+            database,
+            models,
+            Jobs(settings.effective_broker_url),
+            Slots(connect(settings.redis_url), per_user=settings.generate_per_user),
+        ),
         events=EventLog(database),
         health=Health(database, settings, clock.now),
         purge=Purge(database),
@@ -110,13 +126,15 @@ def build(settings: Settings, *, name: str, prepares: bool = False) -> Mesh:
     )
 
 
-def build_execution(mesh: Mesh, *, worker_id: str, queues: Sequence[str]) -> Execution:
-    """What an agents' worker runs steps with.  Imports LiteLLM and warms it up, which takes seconds.
+def build_gateway(mesh: Mesh) -> Gateway:
+    """What asks models.  Imports LiteLLM and warms it up, which takes seconds.
 
     Raises:
         ConfigurationError: no provider is configured.
     """
-    from mesh.models.litellm_calls import LiteLLMCalls  # noqa: PLC0415  # only workers pay for LiteLLM
+    # Only workers pay for these.
+    from mesh.models.breakers import Breakers  # noqa: PLC0415  # pybreaker
+    from mesh.models.litellm_calls import LiteLLMCalls  # noqa: PLC0415  # LiteLLM
 
     access = configured(mesh.settings)
     if not access:
@@ -126,15 +144,34 @@ def build_execution(mesh: Mesh, *, worker_id: str, queues: Sequence[str]) -> Exe
         )
     calls = LiteLLMCalls(access)
     calls.warm_up(mesh.catalogue.resolve(name) for name in mesh.catalogue.chain)
+    breakers = Breakers(mesh.board)
+    selector = Selector(mesh.catalogue, access, mesh.performance, closed=lambda name: not breakers.open(name))
+    return Gateway(calls, selector, breakers, Limits(mesh.board, mesh.catalogue))
+
+
+def build_execution(mesh: Mesh, *, worker_id: str, queues: Sequence[str]) -> Execution:
+    """What an agents' worker runs steps with; raises as `build_gateway`."""
     return Execution(
         database=mesh.database,
-        runner=Runner(Gateway(mesh.catalogue, calls, providers=access)),
+        runner=Runner(build_gateway(mesh)),
         orchestrator=Orchestrator(mesh.database, mesh.wakeups, clock.now),
         dispatcher=mesh.permits,
         wakeups=mesh.wakeups,
         clock=clock.now,
         worker_id=worker_id,
         queues=queues,
+        sandbox=mesh.settings.sandbox,
+    )
+
+
+def build_generator(mesh: Mesh, *, worker_id: str) -> Generator:
+    """What a control worker makes direct generations with; raises as `build_gateway`."""
+    return Generator(
+        database=mesh.database,
+        gateway=build_gateway(mesh),
+        redis=connect(mesh.settings.redis_url),
+        clock=clock.now,
+        worker_id=worker_id,
         sandbox=mesh.settings.sandbox,
     )
 

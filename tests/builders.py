@@ -1,7 +1,8 @@
 """What tests make of networks, tasks and steps: rows of them, replies of models, and callers."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,13 +13,41 @@ from mesh.agents.schemas import Decision, Subtask
 from mesh.agents.schemas import Reply as AgentReply
 from mesh.db.tables import agents, networks, steps, tasks
 from mesh.ids import new_id
-from mesh.models import catalogue
-from mesh.models.calls import RawReply, Reply, Usage
+from mesh.models import catalogue as catalogues
+from mesh.models.board import Board
+from mesh.models.breakers import Breakers
+from mesh.models.calls import RawReply, Reply, Translator, Usage
+from mesh.models.catalogue import Catalogue, Model
+from mesh.models.gateway import Gateway
+from mesh.models.limits import Limits
+from mesh.models.selection import Expectation, Selector
 from mesh.security.principal import Principal, Role, Scope
+from mesh.testing import AwayRedis
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-MODELS = catalogue.load()
+MODELS = catalogues.load()
 COST = Decimal("0.00125")
+
+
+class Usual:
+    """Performance that nothing is known of."""
+
+    def expect(self, _model: Model, _agent_type: str | None) -> Expectation:
+        """The same for all."""
+        return Expectation(success_rate=0.95, latency_seconds=5)
+
+
+def gateway(
+    models: Translator,
+    *providers: str,
+    catalogue: Catalogue = MODELS,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Gateway:
+    """A gateway to `models` as if `providers` were configured; breakers and limits are this process's own."""
+    board = Board(AwayRedis(), monotonic=monotonic)
+    breakers = Breakers(board)
+    selector = Selector(catalogue, providers, Usual(), closed=lambda name: not breakers.open(name))
+    return Gateway(models, selector, breakers, Limits(board, catalogue))
 
 
 def principal(user_id: str = "ann", role: Role = Role.USER, *networks: str) -> Principal:

@@ -36,6 +36,9 @@ def create(settings: Settings, queues: Sequence[str]) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={
             **TRANSPORT_OPTIONS,
+            # What is under way between list and slot is kept in memory, and put back at a stop; in Redis, that would be
+            # two round trips a permit, against a loss that the sweep makes up for anyway.
+            "ack_emulation": False,
             "socket_timeout": SOCKET_SECONDS,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,

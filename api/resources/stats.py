@@ -4,7 +4,7 @@ from flask import Blueprint, Response
 
 from api.answers import answer
 from api.context import mesh, principal
-from api.request import parameters
+from api.request import no_parameters, parameters
 from api.schemas.models import Models
 from api.schemas.stats import AskStatistics, Cost, CostByDay, Usage, UsageByDay
 
@@ -28,4 +28,5 @@ def usage() -> Response:
 @blueprint.get("/stats/models")
 def models() -> Response:
     """Every model that may be named, what it can do and costs, and how it does at present."""
+    no_parameters()
     return answer(Models, {"models": mesh().models.models()})

@@ -59,7 +59,7 @@ NDJSON = Format(
     event=_ndjson,
     farewell=lambda _milliseconds: b"\n",
 )
-_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "Vary": "Accept"}
+HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "Vary": "Accept"}
 
 
 def blueprint(mesh: "Mesh", *, beat_seconds: float = 15.0) -> Blueprint:
@@ -82,9 +82,9 @@ def blueprint(mesh: "Mesh", *, beat_seconds: float = 15.0) -> Blueprint:
             position = mesh.events.opening(task_id)
         elif _is_past_the_end(mesh.events, task_id, position):
             return Response(status=204)
-        wire = _format(wanted)
+        wire = wire_format(wanted.format)
         reader = Reader(wire, position, key_id=caller.key_id, connection=request.environ.get("gunicorn.socket"))
-        return Response(hub.stream(task_id, reader), content_type=wire.mimetype, headers=_HEADERS)
+        return Response(hub.stream(task_id, reader), content_type=wire.mimetype, headers=HEADERS)
 
     return streams
 
@@ -113,8 +113,9 @@ def _is_past_the_end(events: EventLog, task_id: str, position: int) -> bool:
     return at[0].type == "complete" and events.ended_at(task_id) == position
 
 
-def _format(wanted: StreamParameters) -> Format:
-    if wanted.format is not None:
-        return NDJSON if wanted.format == "ndjson" else SSE
+def wire_format(asked: Literal["sse", "ndjson"] | None) -> Format:
+    """How a stream is to stand on the wire: as the query string asks, else as the header Accept does."""
+    if asked is not None:
+        return NDJSON if asked == "ndjson" else SSE
     mimetypes = ["text/event-stream", NDJSON.mimetype]
     return NDJSON if request.accept_mimetypes.best_match(mimetypes) == NDJSON.mimetype else SSE

@@ -44,7 +44,7 @@ from mesh.security.principal import Principal
 # In place of a network's id: direct generation may be without one.
 NO_NETWORK = "none"
 
-Counts = Mapping[tuple[datetime, str, RouteClass], int]
+RequestCounts = Mapping[tuple[datetime, str, RouteClass], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Statistics:
             series=[_day_usage(day, found.get(("day", day), _Sums())) for day in _days(query, asked)],
         )
 
-    def add_requests(self, counts: Counts) -> None:
+    def add_requests(self, counts: RequestCounts) -> None:
         """Add to the requests by hour, user and route class.
 
         Raises:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Protocol, cast
 
 import structlog
@@ -25,6 +26,10 @@ from mesh.events.log import StoredEvent
 CHANNEL_PREFIX = "mesh:task:"
 SKIP_SECONDS = 5.0
 SILENCE_SECONDS = 3.0
+MOST_AT_ONCE = 100
+
+# Channel and text.
+_Message = tuple[str, str]
 
 # What a connection raises that does not stand any more.
 LOST = (RedisError, OSError)
@@ -40,6 +45,8 @@ class _Connection(Protocol):
     def connect(self) -> None: ...
     def disconnect(self) -> None: ...
     def send_command(self, *command: str) -> None: ...
+    def pack_commands(self, commands: Iterable[tuple[str, ...]]) -> list[bytes]: ...
+    def send_packed_command(self, command: list[bytes]) -> None: ...
     def read_response(self, *, disconnect_on_error: bool = True, timeout: float = ...) -> object: ...
 
 
@@ -68,46 +75,76 @@ def decode(message: bytes) -> list[StoredEvent]:
 
 
 class LivePublisher:
-    """Announces stored events; losing one delays a stream, nothing more, so publishing never raises.
+    """Announces stored events; losing one delays a stream, nothing more, so publishing never raises nor waits.
 
-    Threads and greenlets share one connection in turn.  A server that hangs costs one of them 2 s (1 s to connect);
-    then publishing is skipped for `SKIP_SECONDS`.
+    One thread sends for all, in the order given: whatever has come together meanwhile goes in one round trip.  A server
+    that hangs costs it 2 s (1 s to connect); then publishing is skipped for `SKIP_SECONDS`.
     """
 
     def __init__(self, redis_url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._connection = _connection(redis_url)
         self._monotonic = monotonic
-        self._lock = threading.Lock()
         self._skip_until = float("-inf")
+        self._waiting: SimpleQueue[_Message | threading.Event] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._sender = threading.Thread()
 
     def publish(self, task_id: str, events: Sequence[StoredEvent]) -> None:
         """Send `events`, the task's next ones in their order, as one message; call it after their commit."""
-        if not events or self._monotonic() < self._skip_until:
-            return
-        message = encode(events)
-        with self._lock:
-            if self._monotonic() < self._skip_until:  # another thread found out while this one waited
-                return
-            try:
-                self._send(CHANNEL_PREFIX + task_id, message)
-            except (RedisError, OSError) as error:
-                self._connection.disconnect()
-                self._skip_until = self._monotonic() + SKIP_SECONDS
-                log.warning("live_publish_failed", error=type(error).__name__, skipped_seconds=SKIP_SECONDS)
+        if events and not self._skipped():
+            self._hand_over((CHANNEL_PREFIX + task_id, encode(events)))
 
-    def _send(self, channel: str, message: str) -> None:
+    def flush(self, timeout_seconds: float) -> None:
+        """Return when what was published has been sent, or given up: a process that ends sends nothing more."""
+        done = threading.Event()
+        self._hand_over(done)
+        done.wait(timeout_seconds)
+
+    def _skipped(self) -> bool:
+        return self._monotonic() < self._skip_until
+
+    def _hand_over(self, one: "_Message | threading.Event") -> None:
+        self._waiting.put(one)
+        with self._lock:
+            if not self._sender.is_alive():
+                self._sender = threading.Thread(target=self._send_all, name="live-events", daemon=True)
+                self._sender.start()
+
+    def _send_all(self) -> None:
+        while True:
+            batch = [self._waiting.get()]
+            while len(batch) < MOST_AT_ONCE and not self._waiting.empty():  # nobody else takes from it
+                batch.append(self._waiting.get())
+            self._try([one for one in batch if not isinstance(one, threading.Event)])
+            for one in batch:
+                if isinstance(one, threading.Event):
+                    one.set()
+
+    def _try(self, messages: Sequence[_Message]) -> None:
+        if not messages or self._skipped():
+            return
+        try:
+            self._send(messages)
+        except LOST as error:
+            self._connection.disconnect()
+            self._skip_until = self._monotonic() + SKIP_SECONDS
+            log.warning("live_publish_failed", error=type(error).__name__, skipped_seconds=SKIP_SECONDS)
+
+    def _send(self, messages: Sequence[_Message]) -> None:
         reused = self._connection.is_connected
         try:
-            self._exchange(channel, message)
+            self._exchange(messages)
         except RedisConnectionError:
             if not reused:
                 raise
             # The server was restarted, or closed an idle connection; sent twice is as good as once.
-            self._exchange(channel, message)
+            self._exchange(messages)
 
-    def _exchange(self, channel: str, message: str) -> None:
-        self._connection.send_command("PUBLISH", channel, message)
-        self._connection.read_response()
+    def _exchange(self, messages: Sequence[_Message]) -> None:
+        packed = self._connection.pack_commands([("PUBLISH", *message) for message in messages])
+        self._connection.send_packed_command(packed)
+        for _ in messages:
+            self._connection.read_response()
 
 
 @dataclass(frozen=True, slots=True)

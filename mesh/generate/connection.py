@@ -1,4 +1,4 @@
-"""The Redis connections of direct generation, on both sides: short time-outs, and one try more for a stale connection."""
+"""The Redis connections of direct generation, on both sides: short time-outs, and a second try for a stale one."""
 
 from redis import Redis
 from redis.backoff import NoBackoff

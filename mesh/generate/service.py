@@ -37,9 +37,10 @@ class Generations:
             TooManyError: the user has too many under way.
             UnavailableError: Redis or the database does not answer.
         """
-        model = asked.model_selection.get("model")
-        if model is not None:
-            self._catalogue.require(model, "/model")
+        names = {"/model": asked.model, "/model_selection/model": asked.model_selection.get("model")}
+        for pointer, name in names.items():
+            if name is not None:
+                self._catalogue.require(name, pointer)
         if asked.network_id is not None:
             with self._database.begin(atomic=False) as work:
                 require(work.connection, principal, asked.network_id)

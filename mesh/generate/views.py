@@ -14,12 +14,17 @@ DEFAULT_MAX_TOKENS = 4_000
 
 @dataclass(frozen=True, slots=True)
 class NewGeneration:
-    """What a caller wants: `model_selection` as for a task; `network_id` is whom it is for, in budgets and statistics."""
+    """What a caller wants.
+
+    `model_selection` is as for a task, and `model` goes before the one in it; `network_id` is whom it is for, in
+    budgets and statistics.
+    """
 
     prompt: str
     system: str | None = None
     max_tokens: int = DEFAULT_MAX_TOKENS
     temperature: float | None = None
+    model: str | None = None
     model_selection: Mapping[str, Any] = field(default_factory=dict)
     network_id: str | None = None
 

@@ -32,8 +32,9 @@ _MADE_UP = (None, 422, 500)
 
 def classify(error: Exception) -> ModelCallError:
     """The failure that `error` means; never its text, which may quote the prompt."""
-    # How Gemini's streams fail, from the first byte on; what is beneath is as with any call.
-    name = type(getattr(error, "original_exception", None) or error).__name__
+    # Streams fail with a wrapper around it, whose status may be made up; what is beneath is as with any call.
+    meant = getattr(error, "original_exception", None) or error
+    name = type(meant).__name__
     if isinstance(error, TimeoutError) or name == "Timeout":
         return ModelCallError("timeout", "The model did not answer in time.", may_cost=True)
     # Groq's words for it are unknown to LiteLLM, but its code is in the text.
@@ -41,7 +42,7 @@ def classify(error: Exception) -> ModelCallError:
         return ModelCallError("context_too_long", "The prompt is longer than the model's context.", status=400)
     lineage = list(_lineage(error))
     refusal = next((e.response for e in lineage if isinstance(e, httpx.HTTPStatusError)), None)
-    status = refusal.status_code if refusal is not None else getattr(error, "status_code", None)
+    status = refusal.status_code if refusal is not None else getattr(meant, "status_code", None)
     if refusal is None and status in _MADE_UP:
         return _broken(lineage)
     code, detail = _BY_STATUS.get(status or 0, ("provider_error", "The provider failed."))

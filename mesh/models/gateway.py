@@ -1,18 +1,25 @@
-"""Model gateway: one valid reply out of a chain of models.
+"""Model gateway: one valid reply out of the models that may be asked.
 
-agents.runner -> here -> litellm_calls.  For each model in order: open the ledger row, one call, validate; an invalid
-reply is repaired once by asking again; then the next model.
+agents.runner -> here -> litellm_calls.  Selection says which models, in which order; for each: breaker, rate limit,
+ledger and budgets, one call, validation; an invalid reply is repaired once by asking again; then the next model.
 """
 
 import time
-from collections.abc import Collection
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from mesh.errors import AllModelsFailedError, DeadlineExceededError, InvalidReplyError, ModelCallError, StepLostError
+from mesh.errors import (
+    AllModelsFailedError,
+    BudgetExceededError,
+    DeadlineExceededError,
+    InvalidReplyError,
+    ModelCallError,
+    ModelsBusyError,
+    StepLostError,
+)
 from mesh.ids import new_id
 from mesh.models.calls import (
     Cancellation,
@@ -24,13 +31,28 @@ from mesh.models.calls import (
     Reply,
     T,
     Translator,
+    prompt_bytes,
 )
-from mesh.models.catalogue import Catalogue, Model
+from mesh.models.catalogue import Model
+from mesh.models.limits import Limits, Wait
+from mesh.models.selection import Choice, Rejection, Selector, Wish
+
+if TYPE_CHECKING:
+    from mesh.models.breakers import Breakers  # pybreaker is for workers only
 
 log = structlog.get_logger(__name__)
 
 # No call is begun with less than this left: it could not end in time.
 LEAST_CALL_SECONDS = 0.1
+
+# Each model is given its share of the time, so that one that hangs leaves some for the next.
+MOST_MODELS = 5
+
+# How long a step waits for another one that tries a model whose breaker is due.
+PROBE_SECONDS = 1.0
+
+# What an English text has of bytes to a token, roughly; only rate limits are kept by it, and corrected afterwards.
+BYTES_PER_TOKEN = 4
 
 
 @dataclass(slots=True)
@@ -38,6 +60,7 @@ class _Turn:
     """One model's turn within a completion."""
 
     model: Model
+    receipt: dict[str, Any]
     journal: Journal
     cancellation: Cancellation
     deadline: float
@@ -46,52 +69,123 @@ class _Turn:
     previous: Model | None
 
 
-class Gateway:
-    """Completions with fallback; `providers` are those that are configured."""
+@dataclass(slots=True)
+class _Outcome:
+    """What became of the models that were tried, or were not to be asked now."""
 
-    def __init__(self, catalogue: Catalogue, translator: Translator, *, providers: Collection[str]) -> None:
-        self._catalogue = catalogue
+    causes: list[tuple[Model, ModelCallError]] = field(default_factory=list)
+    waits: list[tuple[Model, ModelsBusyError]] = field(default_factory=list)
+    refusals: list[BudgetExceededError] = field(default_factory=list)
+
+    def error(self) -> Exception:
+        """Why there is no reply."""
+        if not self.causes and self.refusals:
+            return min(self.refusals, key=lambda refusal: refusal.needed_usd)
+        if not self.causes and self.waits:
+            return min((wait for _, wait in self.waits), key=lambda wait: wait.seconds)
+        waits = [
+            (model, ModelCallError("rate_limited", str(wait), retry_after_seconds=wait.seconds))
+            for model, wait in self.waits
+        ]
+        return AllModelsFailedError([(model.name, error) for model, error in [*self.causes, *waits]])
+
+
+class Gateway:
+    """Completions with fallback."""
+
+    def __init__(self, translator: Translator, selector: Selector, breakers: "Breakers", limits: Limits) -> None:
         self._translator = translator
-        self._providers = frozenset(providers)
+        self._selector = selector
+        self._breakers = breakers
+        self._limits = limits
 
     def complete(
         self, request: Completion[T], *, journal: Journal, cancellation: Cancellation, timeout_seconds: float
     ) -> Reply[T]:
-        """The first valid reply along the chain; its ledger row is left open for the caller to settle.
+        """The first valid reply of the chosen models; its ledger row is left open for the caller to settle.
 
-        `timeout_seconds` bounds the whole chain; each model gets its share of what is left, so that one that hangs
-        leaves time for the next.
+        `timeout_seconds` bounds the whole; each model gets its share of what is left.
 
         Raises:
             DeadlineExceededError: the time is over.
             StepLostError: the step was cancelled, or is another worker's by now.
+            BudgetExceededError: no model fits into what the budgets have left.
+            BudgetBusyError: calls under way hold what is left.
+            ModelsBusyError: none may be asked now.
             AllModelsFailedError: holds one cause for each model tried.
         """
         deadline = time.monotonic() + timeout_seconds
-        models = self._candidates(request.preferences.model)
-        causes: list[tuple[str, ModelCallError]] = []
+        wish = _wish(request)
+        choice = self._selector.choose(wish)
+        models = [candidate.model for candidate in choice.candidates][:MOST_MODELS]
+        outcome = _Outcome()
         for index, model in enumerate(models):
             left = deadline - time.monotonic()
             if left < LEAST_CALL_SECONDS:
                 raise DeadlineExceededError("The time for this step is over.")
-            after = causes[-1][1] if causes else None
-            previous = models[index - 1] if causes else None
+            previous, after = outcome.causes[-1] if outcome.causes else (None, None)
             share = time.monotonic() + left / (len(models) - index)
-            try:
-                return self._ask(request, _Turn(model, journal, cancellation, share, after, previous))
-            except ModelCallError as error:
-                log.warning("model_failed", model=model.name, code=error.code, status=error.status)
-                causes.append((model.name, error))
-        if deadline - time.monotonic() < LEAST_CALL_SECONDS:
+            turn = _Turn(model, choice.receipt(model), journal, cancellation, share, after, previous)
+            reply = self._try(request, turn, outcome)
+            if reply is not None:
+                return reply
+        if outcome.causes and deadline - time.monotonic() < LEAST_CALL_SECONDS:
             raise DeadlineExceededError("The time for this step is over.")
-        raise AllModelsFailedError(causes)
+        raise outcome.error() if models else self._nobody(wish, choice)
 
-    def _candidates(self, explicit: str | None) -> list[Model]:
-        """An explicit model first, then the chain; only those whose provider is configured."""
-        first = [self._catalogue.resolve(explicit)] if explicit else []
-        chain = [self._catalogue.resolve(name) for name in self._catalogue.chain]
-        models = {model.name: model for model in [*first, *chain] if model.provider in self._providers}
-        return list(models.values())
+    def _try(self, request: Completion[T], turn: _Turn, outcome: _Outcome) -> Reply[T] | None:
+        """The model's valid reply, or None with the reason noted in `outcome`; its breaker is told."""
+        name = turn.model.name
+        if not self._breakers.admits(name):
+            outcome.waits.append((turn.model, self._open(name)))
+            return None
+        try:
+            reply = self._ask(request, turn)
+        except ModelCallError as error:
+            log.warning("model_failed", model=name, code=error.code, status=error.status)
+            self._breakers.tell(name, error)
+            if error.retry_after_seconds:
+                self._limits.rest(name, error.retry_after_seconds)
+            outcome.causes.append((turn.model, error))
+            return None
+        except ModelsBusyError as error:
+            self._breakers.neither(name)
+            outcome.waits.append((turn.model, error))
+            return None
+        except BudgetExceededError as error:  # a cheaper one may fit
+            self._breakers.neither(name)
+            outcome.refusals.append(error)
+            return None
+        except Exception:
+            self._breakers.neither(name)
+            raise
+        self._breakers.succeeded(name)
+        return reply
+
+    def _open(self, name: str) -> ModelsBusyError:
+        seconds = max(self._breakers.seconds_left(name), PROBE_SECONDS)
+        return ModelsBusyError(f"{name} failed too often lately, and rests.", seconds=seconds)
+
+    def _nobody(self, wish: Wish, choice: Choice) -> Exception:
+        """Why no model may be asked at all: it costs too much, is to rest, or none can do it."""
+        if Rejection.OVER_BUDGET in choice.rejected.values() and wish.budget_left_usd is not None:
+            others = self._selector.choose(replace(wish, budget_left_usd=None)).candidates
+            worst = [
+                one.model.worst_case_usd(prompt_bytes=wish.prompt_bytes, max_tokens=wish.reply_tokens(one.model))
+                for one in others
+            ]
+            if worst:
+                return BudgetExceededError(
+                    f"A budget has {wish.budget_left_usd:f} US dollars left; the cheapest call may take {min(worst):f}.",
+                    needed_usd=min(worst),
+                    left_usd=wish.budget_left_usd,
+                )
+        resting = [name for name, why in choice.rejected.items() if why is Rejection.BREAKER_OPEN]
+        if resting:
+            return min((self._open(name) for name in resting), key=lambda error: error.seconds)
+        return AllModelsFailedError(
+            [(name, ModelCallError("not_suitable", str(why))) for name, why in choice.rejected.items()]
+        )
 
     def _ask(self, request: Completion[T], turn: _Turn) -> Reply[T]:
         """The model's valid reply, asking once more when the first one is invalid."""
@@ -104,7 +198,8 @@ class Gateway:
             except InvalidReplyError as error:
                 seconds = time.monotonic() - started
                 failure = ModelCallError(error.code, "; ".join(error.errors))
-                turn.journal.failed(call, failure, raw, seconds=seconds, received=None)
+                received = len(raw.text.encode()) if request.on_text else None
+                turn.journal.failed(call, failure, raw, seconds=seconds, received=received)
                 if last or request.repair is None:
                     raise failure from error
                 messages = request.repair(messages, raw.text, error.errors)
@@ -124,33 +219,88 @@ class Gateway:
             return self._call(request, messages, turn)
 
     def _call(self, request: Completion[Any], messages: Messages, turn: _Turn) -> tuple[ModelCall, RawReply]:
-        left = turn.deadline - time.monotonic()
-        if left < LEAST_CALL_SECONDS:
-            raise ModelCallError("timeout", "No time was left to ask the model.")
-        limit = turn.model.max_output_tokens
-        call = ModelCall(
-            call_id=new_id("call"),
-            requested_model=request.preferences.model,
-            model=turn.model,
-            messages=messages,
-            schema=request.schema,
-            max_tokens=min(request.max_tokens, limit) if limit else request.max_tokens,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            timeout_seconds=left,
-        )
-        turn.journal.opened(call, after=turn.after, previous=turn.previous)
-        turn.after = turn.previous = None
+        """One call within the rate limits; `ModelsBusyError` when it would pass one."""
+        stream = _Stream(request)
+        call = _model_call(request, messages, turn, stream)
+        estimate = call.prompt_bytes // BYTES_PER_TOKEN + call.max_tokens
+        grant = self._limits.take(call.model, call_id=call.call_id, tokens=estimate)
+        if isinstance(grant, Wait):
+            raise ModelsBusyError(f"{call.model.name} has reached its rate limit.", seconds=grant.seconds)
+        used = 0
+        try:
+            turn.journal.opened(call, after=turn.after, previous=turn.previous)
+            turn.after = turn.previous = None
+            used = estimate
+            raw = self._make(call, turn, stream)
+            used = raw.usage.prompt_tokens + raw.usage.completion_tokens
+        except ModelCallError as error:
+            used = used if error.may_cost else 0
+            raise
+        finally:
+            self._limits.give_back(grant, used)
+        return call, raw
+
+    def _make(self, call: ModelCall, turn: _Turn, stream: "_Stream") -> RawReply:
+        """Send an opened call; one that fails or is cancelled is closed in the journal."""
         started = time.monotonic()
         try:
-            return call, turn.cancellation.watch(lambda: self._translator.start(call)).result()
+            return turn.cancellation.watch(lambda: self._translator.start(call)).result()
         except StepLostError:  # before it was sent: it costs nothing
             unsent = ModelCallError("cancelled", "The step was cancelled before its model was asked.")
-            turn.journal.failed(call, unsent, None, seconds=0, received=None)
+            turn.journal.failed(call, unsent, None, seconds=0, received=stream.received)
             raise
         except CancelledError as error:
-            turn.journal.cancelled(call, seconds=time.monotonic() - started, received=None)
+            turn.journal.cancelled(call, seconds=time.monotonic() - started, received=stream.received)
             raise StepLostError("The step was cancelled while its model was at work.") from error
         except ModelCallError as error:
-            turn.journal.failed(call, error, None, seconds=time.monotonic() - started, received=None)
+            seconds = time.monotonic() - started
+            turn.journal.failed(call, error, None, seconds=seconds, received=stream.received)
             raise
+
+
+class _Stream:
+    """Passes on one call's text, and knows how many bytes came; None if it is not streamed."""
+
+    def __init__(self, request: Completion[Any]) -> None:
+        self._on_text = request.on_text
+        self.received: int | None = 0 if request.on_text else None
+
+    def hand_on(self, text: str) -> None:
+        """Take a piece."""
+        if self._on_text is not None:
+            self.received = (self.received or 0) + len(text.encode())
+            self._on_text(text)
+
+
+def _wish(request: Completion[Any]) -> Wish:
+    return Wish(
+        preferences=request.preferences,
+        agent_type=request.agent_type,
+        prompt_bytes=prompt_bytes(request.messages, request.schema),
+        max_tokens=request.max_tokens,
+        needs_schema=request.schema is not None,
+        has_images=any(not isinstance(message["content"], str) for message in request.messages),
+        budget_left_usd=request.budget_left_usd,
+    )
+
+
+def _model_call(request: Completion[Any], messages: Messages, turn: _Turn, stream: _Stream) -> ModelCall:
+    left = turn.deadline - time.monotonic()
+    if left < LEAST_CALL_SECONDS:
+        raise ModelCallError("timeout", "No time was left to ask the model.")
+    limit = turn.model.max_output_tokens
+    return ModelCall(
+        call_id=new_id("call"),
+        requested_model=request.preferences.model,
+        model=turn.model,
+        messages=messages,
+        schema=request.schema,
+        max_tokens=min(request.max_tokens, limit) if limit else request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        timeout_seconds=left,
+        selection=turn.receipt,
+        on_text=stream.hand_on if request.on_text else None,
+    )
+
+

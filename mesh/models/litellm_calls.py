@@ -122,6 +122,8 @@ class LiteLLMCalls:
     def _cost(self, call: ModelCall, usage: Any) -> Decimal | None:  # noqa: ANN401  # LiteLLM's
         if not call.model.priced:
             return None
+        if call.model.own_prices:  # LiteLLM does not know them
+            return call.model.price_usd(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
         provider, _, name = call.model.litellm.partition("/")
         try:
             parts = self._litellm.cost_per_token(model=name, custom_llm_provider=provider, usage_object=usage)

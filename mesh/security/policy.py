@@ -76,6 +76,7 @@ POLICY: dict[str, Rule] = {
     "budgets.get": Rule(READ, touches=Touches.BUDGET),
     "budgets.put": Rule(WRITE, touches=Touches.BUDGET),
     "budgets.remove": Rule(WRITE, touches=Touches.BUDGET),
+    "generate.stream": Rule(CREATE, generates=True),
     "streams.events": Rule(READ, touches=Touches.TASK),
     "stats.cost": Rule(READ),
     "stats.usage": Rule(READ),

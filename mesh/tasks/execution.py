@@ -45,7 +45,7 @@ BUDGET_PAUSE_SECONDS = 1.0
 
 
 # Asking again cannot help.
-_FINAL = frozenset({"not_authorized", "model_not_found", "bad_request", "context_too_long"})
+_FINAL = frozenset({"not_authorized", "model_not_found", "bad_request", "context_too_long", "not_suitable"})
 
 
 class InFlight:

@@ -104,15 +104,15 @@ def test_who_waits_for_a_task_is_answered_when_it_has_ended(service: Service) ->
     path = f"/networks/{network_id}/tasks/{task['task_id']}"
     started = time.monotonic()
     assert ann.get(f"{path}?wait=0.3").json()["status"] == "processing"
-    assert 0.3 <= time.monotonic() - started < 1
+    assert 0.3 <= time.monotonic() - started < 5
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(ann.get, f"{path}?wait=20")
         _until_followed(service, task["task_id"])
         assert ann.post(f"{path}/cancel").json()["status"] == "cancelled"
         ended = time.monotonic()
         assert waiting.result(timeout=20).json()["status"] == "cancelled"
-        assert time.monotonic() - ended < 0.5
-    assert ann.get(f"{path}?wait=20").elapsed.total_seconds() < 1
+        assert time.monotonic() - ended < 1
+    assert ann.get(f"{path}?wait=20").elapsed.total_seconds() < 5
 
 
 def _until_followed(service: Service, task_id: str) -> None:

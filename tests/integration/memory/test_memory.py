@@ -9,10 +9,9 @@ from mesh.agents.runner import Runner
 from mesh.db import engine as engines
 from mesh.errors import NotFoundError
 from mesh.memory.service import RECALL_LIMIT, Memory, NewMemory, Source, recall, remembering, remembering_values
-from mesh.models.gateway import Gateway
 from mesh.tasks.execution import Execution
 from mesh.testing import FakeModels
-from tests.builders import MODELS, agent_reply, decision, principal, subtask
+from tests.builders import agent_reply, decision, gateway, principal, subtask
 from tests.integration.tasks.core import ANN, WORKER, Core
 
 
@@ -134,7 +133,7 @@ def test_memory_stays_within_its_network_and_its_owner(core: Core, memory: Memor
 def execution(core: Core, models: FakeModels) -> Execution:
     return Execution(
         database=core.database,
-        runner=Runner(Gateway(MODELS, models, providers=["openai"])),
+        runner=Runner(gateway(models, "openai")),
         orchestrator=core.orchestrator,
         dispatcher=core.dispatcher,
         wakeups=core.wakeups,

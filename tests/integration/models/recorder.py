@@ -14,7 +14,7 @@ from typing import Any
 class Recorder:
     """`requests` are the headers (names in lower case) and bodies so far; `answer` is what each is given.
 
-    With `pause_seconds` it comes a byte at a time.
+    JSON, or bytes, which are a stream.  With `pause_seconds` it comes a byte at a time.
     """
 
     url: str
@@ -33,9 +33,10 @@ def recorder() -> Iterator[Recorder]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             kept.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            answer = json.dumps(kept.answer).encode()
+            streams = isinstance(kept.answer, bytes)
+            answer = kept.answer if streams else json.dumps(kept.answer).encode()
             self.send_response(200)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/event-stream" if streams else "application/json")
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             try:

@@ -10,10 +10,9 @@ from mesh.agents.runner import Runner
 from mesh.db import engine as engines
 from mesh.errors import ModelCallError
 from mesh.models.calls import Usage
-from mesh.models.gateway import Gateway
 from mesh.tasks.execution import Execution
 from mesh.testing import FakeModels
-from tests.builders import MODELS, decision, subtask
+from tests.builders import decision, gateway, subtask
 from tests.integration.tasks.core import WORKER, Core
 
 QUEUE = "agent.coordinator"
@@ -30,7 +29,7 @@ def execution(core: Core, replies: Iterable[str | ModelCallError]) -> Execution:
     models = FakeModels(replies, usage=Usage(1000, 200, 300, 40), cost_usd=Decimal("0.0123456789012"))
     return Execution(
         database=core.database,
-        runner=Runner(Gateway(MODELS, models, providers=["openai", "groq"])),
+        runner=Runner(gateway(models, "openai", "groq")),
         orchestrator=core.orchestrator,
         dispatcher=core.dispatcher,
         wakeups=core.wakeups,

@@ -10,10 +10,9 @@ from mesh.agents.runner import Runner
 from mesh.agents.schemas import Decision, Reply
 from mesh.db.tables import agents
 from mesh.errors import ModelCallError
-from mesh.models.gateway import Gateway
 from mesh.tasks.execution import Execution
 from mesh.testing import FakeModels
-from tests.builders import MODELS, agent_reply, decision, subtask
+from tests.builders import agent_reply, decision, gateway, subtask
 from tests.integration.tasks.commits import Action, at_commit, break_off, lose_answer
 from tests.integration.tasks.core import ANN, WORKER, Core, until
 
@@ -25,7 +24,7 @@ def execution_of(core: Core, models: FakeModels, *queues: str, providers: tuple[
     """A worker that serves `queues`; its providers have one model each."""
     return Execution(
         database=core.database,
-        runner=Runner(Gateway(MODELS, models, providers=providers)),
+        runner=Runner(gateway(models, *providers, monotonic=lambda: core.clock().timestamp())),
         orchestrator=core.orchestrator,
         dispatcher=core.dispatcher,
         wakeups=core.wakeups,

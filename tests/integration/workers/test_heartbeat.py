@@ -149,7 +149,7 @@ def test_a_worker_that_gets_ready_while_postgres_is_away_serves_when_it_is_back(
         eventually(lambda: "lease_not_taken" in fleet.log(other), every=0.05)
         other.terminate()
         assert other.wait(timeout=10) == 0, fleet.log(other)
-        eventually(lambda: "lease_not_taken" in fleet.log(worker), every=0.05)
+        eventually(lambda: "lease_not_taken" in fleet.log(worker), 60, every=0.05)
         with Supervisor() as supervisor:
             supervisor.add(absent.part())
             supervisor.wait_ready()

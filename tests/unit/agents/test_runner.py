@@ -10,9 +10,8 @@ from mesh.agents.runner import DecisionBrief, Runner, StepBrief, Terms
 from mesh.agents.schemas import Decision
 from mesh.errors import AllModelsFailedError, InvalidReplyError, ModelCallError
 from mesh.models.calls import Cancellation, ModelCall, Preferences
-from mesh.models.gateway import Gateway
 from mesh.testing import FakeModels
-from tests.builders import MODELS, agent_reply, decision, subtask
+from tests.builders import agent_reply, decision, gateway, subtask
 
 COORDINATOR = AgentView("Coordinator Agent", "coordinator", "Coordinates")
 WRITER = AgentView("Writer", "content", "Writes")
@@ -38,7 +37,7 @@ class Unwritten:
 
 
 def runner(models: FakeModels) -> Runner:
-    return Runner(Gateway(MODELS, models, providers=["openai"]))
+    return Runner(gateway(models, "openai"))
 
 
 def terms() -> Terms:

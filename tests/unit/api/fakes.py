@@ -1,8 +1,9 @@
 """A system without services: what the views call, answering from memory and remembering what it was asked."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from mesh.config import Settings
+from mesh.costs.statistics import CostView, DayCost, DayUsage, Query, RequestCounts, UsageView
 from mesh.errors import NotFoundError, UnauthenticatedError
 from mesh.health import Counts, HealthReport
 from mesh.memory.service import MemoryView, NewMemory, Source
@@ -24,7 +26,9 @@ from mesh.tasks.views import NewTask, Progress, Spent, TaskView
 AT = datetime(2026, 11, 22, 9, 30, 0, 125_000, tzinfo=UTC)
 NETWORK_ID = "network_" + "1" * 26
 TASK_ID = "task_" + "2" * 26
+# A value for each variable of a path.
 EXAMPLES = {"network_id": NETWORK_ID, "task_id": TASK_ID, "agent_id": "agent_" + "3" * 26, "api_key": "key_" + "4" * 26}
+EXAMPLES |= {"kinds": "tasks", "subject_id": TASK_ID}
 SECRETS = "v1:" + "s" * 32
 ALL = frozenset(Scope) - {Scope.ADMIN}
 USER = Principal("ann", Role.USER, ALL, "key_" + "a" * 26)
@@ -152,6 +156,30 @@ def memory_view(network_id: str, new: NewMemory, number: int) -> MemoryView:
     )
 
 
+class FakeStatistics:
+    """`asked` are the queries that came; `requests` those that were counted."""
+
+    def __init__(self) -> None:
+        self.asked: list[Query] = []
+        self.requests: Counter[Any] = Counter()
+        self.days = [date(2026, 11, 22)]
+
+    def cost(self, _principal: Principal, query: Query) -> CostView:
+        self.asked.append(query)
+        usd = Decimal("0.10")
+        series = [DayCost(day, usd) for day in self.days]
+        return CostView(usd, {"gpt-4o": usd}, {"ann": usd}, {"none": usd}, "a to b", series)
+
+    def usage(self, _principal: Principal, query: Query) -> UsageView:
+        self.asked.append(query)
+        series = [DayUsage(day, 3, 2, 1) for day in self.days]
+        api_calls = {"read": 1, "write": 0, "generate": 0}
+        return UsageView(3, 2, 1, {"gpt-4o": 3}, {"gpt-4o": 0.5}, api_calls, "a to b", series)
+
+    def add_requests(self, counts: RequestCounts) -> None:
+        self.requests.update(counts)
+
+
 class FakeKeys(Recorder):
     """`keys` maps whole keys to who they are."""
 
@@ -179,6 +207,11 @@ class FakeKeys(Recorder):
         raise NotFoundError(f"There is no key {key}.")
 
 
+class FakeGenerations(Recorder):
+    def admit(self, _principal: Principal, new: object) -> None:
+        self.stored.append(new)
+
+
 @dataclass
 class FakeHealth:
     status: str = "healthy"
@@ -202,14 +235,16 @@ class FakeMesh:
     tasks: FakeTasks = field(default_factory=FakeTasks)
     memory: FakeMemory = field(default_factory=FakeMemory)
     keys: FakeKeys = field(default_factory=FakeKeys)
+    statistics: FakeStatistics = field(default_factory=FakeStatistics)
     health: FakeHealth = field(default_factory=FakeHealth)
+    generations: FakeGenerations = field(default_factory=FakeGenerations)
     events: object = None
     live: object = None
 
     @property
     def stored(self) -> int:
         """How much a request left behind."""
-        return sum(len(one.stored) for one in (self.networks, self.tasks, self.memory, self.keys))
+        return sum(len(one.stored) for one in (self.networks, self.tasks, self.memory, self.keys, self.generations))
 
     def app(self) -> Flask:
         return create_app(self)  # type: ignore[arg-type]  # a Mesh to the views

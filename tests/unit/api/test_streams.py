@@ -1,8 +1,7 @@
 """The hub: every event once and in order, whatever the live channel does."""
 
-import gc
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import gevent
 import pytest
@@ -17,6 +16,8 @@ from api.streams import READ_LIMIT, Hub
 from mesh.errors import UnavailableError
 from mesh.events.live import Live, LiveConnection, Standing
 from mesh.events.log import EventLog, StoredEvent
+
+pytestmark = pytest.mark.usefixtures("no_greenlet_is_left")
 
 TASK = "task_" + "1" * 26
 KINDS = ["started", *["step_completed"] * 8, "complete"]
@@ -381,10 +382,3 @@ def test_an_event_on_the_wire() -> None:
     assert SSE.event(odd) == b'event:plan\ndata:{"text": "a\\u2028b\\nc"}\nid:7\n\n'
     assert json.loads(NDJSON.event(odd)) == {"event": "plan", "text": "a\u2028b\nc"}
     assert NDJSON.event(odd).count(b"\n") == 1
-
-
-@pytest.fixture(autouse=True)
-def no_greenlet_is_left() -> Iterator[None]:
-    """Hubs have no end but the process's: theirs are ended here."""
-    yield
-    gevent.killall([one for one in gc.get_objects() if isinstance(one, gevent.Greenlet) and not one.dead])

@@ -11,6 +11,8 @@ from mesh.tasks.views import TaskView
 from tests.unit.api.fakes import NETWORK_ID, FakeMesh, FakeTasks, wire
 from tests.unit.api.test_streams import TASK, FakeLog, Stage, until
 
+pytestmark = pytest.mark.usefixtures("no_greenlet_is_left")
+
 
 class Log(FakeLog):
     def last(self, _task_id: str) -> int:

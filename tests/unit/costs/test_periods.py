@@ -1,6 +1,7 @@
 """Periods: whole hours and what is left of them are the whole, once."""
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ def test_hours_and_edges_together_are_the_period(one: datetime, other: datetime)
     parts = sorted([*asked.edges, *([asked.hours] if asked.hours else [])])
     assert parts[0][0] == start
     assert parts[-1][1] == end
-    assert all(first[1] == second[0] for first, second in zip(parts, parts[1:], strict=False))
+    assert all(first[1] == second[0] for first, second in pairwise(parts))
     assert all(begun < ended for begun, ended in parts)
 
 

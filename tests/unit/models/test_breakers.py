@@ -1,9 +1,11 @@
 """Breakers: when a model is left alone, who tries it again, and what does not count.  Without Redis, by one process."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from redis import Redis
 from structlog.testing import capture_logs
 
 from mesh.errors import ModelCallError
@@ -159,7 +161,7 @@ def test_a_model_that_cannot_work_is_out_at_once_for_five_minutes_with_one_alert
 
 
 def test_no_call_waits_for_another_one(breakers: Breakers) -> None:
-    """pybreaker's own way, a lock around the call, would take 64 x 50 ms."""
+    """Pybreaker's own way, a lock around the call, would take 64 x 50 ms."""
     started = time.perf_counter()
 
     def call(index: int) -> None:
@@ -179,3 +181,21 @@ def test_however_many_fail_at_once_it_opens_once_and_is_tried_in_time(breakers: 
     timeline.advance(RESET_SECONDS)
     with ThreadPoolExecutor(16) as threads:
         assert sorted(threads.map(breakers.admits, [PRIMARY] * 16)) == [False] * 15 + [True]
+
+
+def test_calls_that_go_well_cost_one_look_a_second_and_no_more(timeline: Timeline) -> None:
+    asked = 0
+
+    class Counting:
+        def ask(self, _question: Callable[[Redis], object], /) -> None:
+            nonlocal asked
+            asked += 1
+
+    breakers = Breakers(Board(Counting(), monotonic=timeline))
+    for _ in range(100):
+        assert breakers.admits(PRIMARY)
+        breakers.succeeded(PRIMARY)
+    assert asked == 1
+    timeline.advance(1)
+    assert breakers.admits(PRIMARY)
+    assert asked == 2

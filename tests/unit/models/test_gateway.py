@@ -17,9 +17,9 @@ from mesh.errors import (
 )
 from mesh.models.calls import Cancellation, Completion, Messages, ModelCall, Preferences, RawReply, Reply
 from mesh.models.catalogue import Model
-from mesh.models.gateway import Gateway
 from mesh.testing import FakeModels
 from tests.builders import MODELS
+from tests.builders import gateway as gateway_to
 
 CHAIN = ["claude-sonnet-5-5", "gpt-4o", "gemini-3.8-flash", "gpt-oss-120b"]
 ALL = ("anthropic", "openai", "gemini", "groq")
@@ -41,13 +41,13 @@ class Book:
         self.entries.append(("opened", call.model.name, previous.name if previous else "", after.code if after else ""))
 
     def failed(
-        self, call: ModelCall, error: ModelCallError, raw: RawReply | None, *, seconds: float, received: int | None
+        self, call: ModelCall, error: ModelCallError, raw: RawReply | None, *, seconds: float, **_: object
     ) -> None:
         assert seconds >= 0
         self.open.remove(call.call_id)
         self.entries.append(("failed", call.model.name, error.code, "billed" if raw else f"may cost: {error.may_cost}"))
 
-    def cancelled(self, call: ModelCall, *, seconds: float, received: int | None) -> None:
+    def cancelled(self, call: ModelCall, **_: object) -> None:
         self.open.remove(call.call_id)
         self.entries.append(("cancelled", call.model.name))
 
@@ -92,7 +92,7 @@ def complete(
     request = Completion(
         ASKED, {"name": "any", "schema": {}}, parse, repair, max_tokens, 0.5, 0.9, Preferences(model=model)
     )
-    gateway = Gateway(MODELS, models, providers=list(providers))
+    gateway = gateway_to(models, *providers)
     return gateway.complete(
         request, journal=book or Book(), cancellation=cancellation or Cancellation(), timeout_seconds=seconds
     )
@@ -221,6 +221,16 @@ def test_without_time_nothing_is_asked() -> None:
     assert models.calls == []
 
 
+@pytest.mark.parametrize("first", ["bad", down("connection_failed")])
+def test_a_model_is_not_asked_again_when_its_time_is_nearly_over(first: str | ModelCallError) -> None:
+    """A call that cannot end in time would be charged for nothing: neither a repair nor a new connection is begun."""
+    models, book = _Late([first, "good"], after_seconds=0.25), Book()
+    with pytest.raises(DeadlineExceededError):
+        complete(models, book, providers=["groq"], seconds=0.3)
+    assert asked(models) == [CHAIN[3]]
+    assert [entry[0] for entry in book.entries] == ["opened", "failed"]
+
+
 def test_a_cancelled_step_begins_no_call_and_pays_for_none() -> None:
     models, book, cancellation = FakeModels([]), Book(), Cancellation()
     cancellation.cancel()
@@ -262,4 +272,16 @@ class _Announced(FakeModels):
 
     def start(self, call: ModelCall) -> "Future[RawReply]":
         self._begun()
+        return super().start(call)
+
+
+class _Late(FakeModels):
+    """Answers after a while."""
+
+    def __init__(self, replies: Iterable[str | ModelCallError | None], *, after_seconds: float) -> None:
+        super().__init__(replies)
+        self._after_seconds = after_seconds
+
+    def start(self, call: ModelCall) -> "Future[RawReply]":
+        time.sleep(self._after_seconds)
         return super().start(call)

@@ -3,7 +3,7 @@
 import pytest
 
 from mesh.errors import ConfigurationError, ForbiddenError
-from mesh.security.policy import POLICY, authorize, check
+from mesh.security.policy import POLICY, RouteClass, authorize, check, route_class
 from mesh.security.principal import LOCAL, Principal, Role, Scope
 
 
@@ -60,3 +60,23 @@ def test_a_route_without_a_line_or_a_line_without_a_route_stops_the_start() -> N
         check([*POLICY, "networks.rename"])
     with pytest.raises(ConfigurationError, match=r"tasks\.cancel"):
         check(POLICY.keys() - {"tasks.cancel"})
+
+
+@pytest.mark.parametrize(
+    ("operation", "method", "kind"),
+    [
+        ("networks.list", "GET", RouteClass.READ),
+        ("networks.list", "HEAD", RouteClass.READ),
+        ("security.list_keys", "GET", RouteClass.READ),
+        ("networks.create", "POST", RouteClass.WRITE),
+        ("networks.delete", "DELETE", RouteClass.WRITE),
+    ],
+)
+def test_requests_are_classed_by_method(operation: str, method: str, kind: RouteClass) -> None:
+    assert route_class(operation, method) is kind
+
+
+def test_generation_is_a_class_of_its_own() -> None:
+    generating = {name for name, rule in POLICY.items() if rule.generates}
+    assert generating == {name for name in POLICY if name.startswith("generate.")}
+    assert {route_class(name, "POST") for name in generating} <= {RouteClass.GENERATE}
