@@ -27,10 +27,13 @@ _SAID = {
 class Relay:
     """One caller's stream; `keep` is called every few seconds while it lasts."""
 
-    def __init__(self, wire: Format, reader: Reader, keep: Callable[[], None]) -> None:
+    def __init__(
+        self, wire: Format, reader: Reader, keep: Callable[[], None], *, silence_seconds: float = SILENCE_SECONDS
+    ) -> None:
         self._wire = wire
         self._reader = reader
         self._keep = keep
+        self._silence_seconds = silence_seconds
         self._position = 0
 
     def __iter__(self) -> Iterator[bytes]:
@@ -38,7 +41,7 @@ class Relay:
         yield self._wire.opening
         kept = heard = time.monotonic()
         while True:
-            item = self._reader.take_within(heard + SILENCE_SECONDS - time.monotonic())
+            item = self._reader.take_within(heard + self._silence_seconds - time.monotonic())
             if isinstance(item, Batch) and item.first == self._position + 1:
                 heard, self._position = time.monotonic(), item.last
                 yield from (self._wire.event(event) for event in item.events if event.type != ALIVE)

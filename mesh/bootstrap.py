@@ -137,7 +137,7 @@ def build_gateway(mesh: Mesh) -> Gateway:
     from mesh.models.litellm_calls import LiteLLMCalls  # noqa: PLC0415  # LiteLLM
 
     access = configured(mesh.settings)
-    if not access:
+    if not any(model.reachable(access) for model in mesh.catalogue):
         raise ConfigurationError(
             "No model provider is configured: set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY or GROQ_API_KEY, "
             "or OPENAI_API_BASE for a local server, or MESH_SANDBOX=1 with the addresses of `mesh sandbox`."

@@ -33,15 +33,20 @@ class Heart:
         leadership: Leadership,
         sweep: Sweep,
         in_flight: InFlight | None,
+        refresh: Callable[[], None] | None = None,
         every_seconds: float = BEAT_SECONDS,
     ) -> None:
-        """`life` is the lock with the worker's id, `leadership` that of the sweep."""
+        """`life` is the lock with the worker's id, `leadership` that of the sweep.
+
+        `refresh` brings up to date what the jobs only look up; it is called beside the sweep, elected or not.
+        """
         self._holder = holder
         self._leases = leases
         self._life = life
         self._leadership = leadership
         self._sweep = sweep
         self._in_flight = in_flight
+        self._refresh = refresh
         self._every_seconds = every_seconds
         self._stopping = threading.Event()
         self._no_sweep_before = 0.0
@@ -110,5 +115,7 @@ class Heart:
             self._in_flight.stop(step_id, attempt)
 
     def _maybe_sweep(self) -> None:
+        if self._refresh is not None:
+            self._refresh()
         if self._leadership.held():
             self._sweep.run(reclaim=time.monotonic() >= self._no_sweep_before)

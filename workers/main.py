@@ -82,6 +82,7 @@ def main(pool: Pool) -> None:
         leadership=Leadership(engine, SWEEP),
         sweep=build_sweep(mesh),
         in_flight=execution.in_flight if execution else None,
+        refresh=mesh.performance.refresh,
     )
     _connect_signals(heart, execution)
     _settle_memory()

@@ -1,7 +1,7 @@
 """Slots: Celery's thread pool, which also wakes the consumer when it is not full any more.
 
-With `worker_disable_prefetch`, a full pool makes Celery stop reading; what makes it look again is the next event of its
-loop, be it its timer of one second.  Without a wake-up, a slot under load stands idle for half a second a job (32 slots,
+With `worker_disable_prefetch`, a full pool makes Celery stop reading; it looks again at the next event of its loop, be
+it the timer of one second.  Without a wake-up, slots under load stand idle for half a second between jobs (32 slots,
 calls of 0.6 s: 5.3 tasks/s instead of 7.1).
 """
 
@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from threading import Lock
 from typing import Any
 
-from celery.concurrency.thread import ApplyResult, TaskPool
+from celery.concurrency.thread import TaskPool
 from kombu.asynchronous import Hub
 
 
@@ -26,11 +26,11 @@ class SlotPool(TaskPool):
         """Celery's consumer runs on `loop`; said again after each reconnection."""
         self._hub = loop
 
-    def on_apply(self, *args: Any, **kwargs: Any) -> ApplyResult:  # noqa: ANN401  # Celery's
+    def on_apply(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # Celery's
         """Run a job in a slot."""
         with self._lock:
             self._taken += 1
-        applied = super().on_apply(*args, **kwargs)
+        applied: Any = super().on_apply(*args, **kwargs)
         applied.f.add_done_callback(self._freed)
         return applied
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from api.schemas.base import Answer, GivenInstant, NetworkId, Parameters, Usd, UserId
-from mesh.costs.statistics import Query
+from mesh.costs.views import Query
 
 
 class AskStatistics(Parameters):

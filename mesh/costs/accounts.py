@@ -62,13 +62,16 @@ def lock(connection: Connection, ids: Sequence[str], *, now: datetime) -> list[A
     return [Account(**row._mapping) for row in connection.execute(_LOCK, {"ids": list(ids), "now": now})]
 
 
-def judge(accounts: Sequence[Account], worst_usd: Decimal) -> None:
-    """Let a call pass that costs at most `worst_usd`.
+def judge(accounts: Sequence[Account], worst_usd: Decimal, *, unpriced: bool = False) -> None:
+    """Let a call pass that costs at most `worst_usd`; `unpriced`: nobody knows what it costs, which nothing bounds.
 
     Raises:
         BudgetExceededError: with what is spent it would pass a limit.
         BudgetBusyError: only what others have reserved stands in the way.
     """
+    if unpriced:
+        detail = f"A model without a known price cannot be held to the budget {accounts[0].id}."
+        raise BudgetExceededError(detail, needed_usd=worst_usd, left_usd=worst_usd)
     tightest = min(accounts, key=lambda account: account.limit_usd - account.spent_usd)
     if tightest.spent_usd + worst_usd > tightest.limit_usd:
         left = max(tightest.limit_usd - tightest.spent_usd, Decimal(0))

@@ -103,7 +103,7 @@ def read(path: Path) -> File:
         ConfigurationError: it cannot be read, or says what makes no sense; names each fault.
     """
     try:
-        return File.model_validate(tomllib.loads(path.read_text("utf-8"), parse_float=Decimal))
+        return File.model_validate(tomllib.loads(path.read_text("utf-8")))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"The model file {path} cannot be read: {error}") from error
     except ValidationError as error:

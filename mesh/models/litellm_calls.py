@@ -62,7 +62,7 @@ class LiteLLMCalls:
     def __init__(self, access: Mapping[str, Access]) -> None:
         self._access = access
         self._litellm = load_litellm()
-        self._client = import_module("mesh.models.one_request").OneRequest()
+        self._client = import_module("mesh.models.one_request").CLIENT
         self._loop = asyncio.new_event_loop()
         Thread(target=self._loop.run_forever, name="model-calls", daemon=True).start()
 

@@ -21,3 +21,7 @@ class OneRequest(AsyncHTTPHandler):
     async def single_connection_post_request(self, *_: object, **__: object) -> NoReturn:
         """Where LiteLLM sends a request again after its connection broke: two requests, and one row of the ledger."""
         raise httpx.NetworkError("The connection broke.")
+
+
+# One for the process, as LiteLLM's own are: its connections are those of the loop that uses it.
+CLIENT = OneRequest()

@@ -152,7 +152,9 @@ class Performance:
         since = (max(earliest, self._read_at - _HOUR) if self._read_at else earliest).replace(
             minute=0, second=0, microsecond=0
         )
-        with self._database.begin(atomic=False) as work:
+        with self._database.begin() as work:
+            # Sessions that prepare do without (mesh.db.prepared), and the range index needs it.
+            work.connection.execute(text("SET LOCAL enable_bitmapscan = on"))
             rows = work.connection.execute(_SUMS, {"since": since, "excused": list(EXCUSED)}).all()
         fresh: dict[datetime, dict[_Group, Record]] = defaultdict(dict)
         for hour, model, agent_type, settled, failed, seconds in rows:

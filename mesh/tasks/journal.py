@@ -6,18 +6,20 @@ where budgets are asked: one round trip where there are none, a few more where t
 """
 
 from collections.abc import Sequence
-from typing import Any
+from decimal import Decimal
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
 from mesh.clock import Clock
-from mesh.costs import accounts, ledger
-from mesh.costs.ledger import Bill, Opening, Spender
+from mesh.costs import ledger
+from mesh.costs.accounts import Account
+from mesh.costs.ledger import Opening, Spender
 from mesh.db.prepared import Prepared
 from mesh.db.unit_of_work import Database, UnitOfWork
-from mesh.errors import BudgetExceededError, ModelCallError, StepLostError
+from mesh.errors import ModelCallError, StepLostError
 from mesh.events import log, types
-from mesh.models.calls import ModelCall, RawReply
+from mesh.models.books import Books
+from mesh.models.calls import ModelCall
 from mesh.models.catalogue import Model
 from mesh.tasks import admission
 from mesh.tasks.claims import Claim
@@ -57,49 +59,36 @@ _OPEN = Prepared(
 _LOCK = text("SELECT admitted FROM tasks WHERE id = :task_id AND status IN ('processing', 'paused') FOR NO KEY UPDATE")
 
 
-class StepJournal:
+class StepJournal(Books):
     """Keeps the books of one attempt at one step; see `mesh.models.calls.Journal`."""
 
     def __init__(
         self, claim: Claim, spender: Spender, *, sandbox: bool, database: Database, wakeups: Wakeups, clock: Clock
     ) -> None:
+        super().__init__(spender, sandbox=sandbox, database=database, clock=clock)
         self._claim = claim
-        self._spender = spender
-        self._sandbox = sandbox
-        self._database = database
         self._wakeups = wakeups
-        self._clock = clock
         self._started = False
         self._budgeted = False
-        self._shown = False
 
     def opened(self, call: ModelCall, *, after: ModelCallError | None, previous: Model | None) -> None:
         """Reserve the call's worst case; an attempt's first call starts the step, one after a failure falls back."""
-        opening = Opening(
-            call_id=call.call_id,
-            requested_model=call.requested_model,
-            model=call.model.name,
-            provider=call.model.provider,
-            reserved_usd=call.worst_case_usd,
-            unpriced=not call.model.priced,
-            sandbox=self._sandbox,
-            selection=call.selection,
-        )
-        batch = log.Batch(self._claim.task_id, self._events(call, after, previous), at=self._clock())
+        opening = self.opening(call)
+        batch = log.Batch(self._claim.task_id, self._events(call, after, previous), at=self.clock())
         if not self._budgeted:
-            self._budgeted = self._database.persist(
+            self._budgeted = self.database.persist(
                 lambda work: self._open(work, opening, batch, asked=False), atomic=False
             )
         if self._budgeted:
-            self._database.persist(lambda work: self._open_under_budgets(work, opening, batch))
+            self.database.persist(lambda work: self._open_under_budgets(work, opening, batch))
         self._started = True
-        self._shown = False
+        self.shown = False
 
     def _open(
         self, work: UnitOfWork, opening: Opening, batch: log.Batch, *, asked: bool, held_by: Sequence[str] = ()
     ) -> bool:
         """Open the call, and False; nothing, and True, if there are budgets that were not `asked`."""
-        claim, spender = self._claim, self._spender
+        claim, spender = self._claim, self.spender
         values = {**ledger.opening_values(spender, opening, held_by=held_by), **batch.values()}
         row = _OPEN.execute(work.connection, {**values, "budgets": spender.budgets, "asked": asked}).one()
         if row.budgets:
@@ -111,24 +100,15 @@ class StepJournal:
         return False
 
     def _open_under_budgets(self, work: UnitOfWork, opening: Opening, batch: log.Batch) -> None:
-        connection, now, worst = work.connection, self._clock(), opening.reserved_usd
-        task: Row[Any] | None = connection.execute(_LOCK, {"task_id": self._claim.task_id}).first()
-        found = accounts.lock(connection, self._spender.budgets, now=now)
-        if task is None or ledger.stands(connection, opening.call_id):
-            held = []  # lost, or a repetition of what took place: `_open` tells
-        elif found and opening.unpriced:
-            raise BudgetExceededError(
-                f"{opening.model} has no known price, and so cannot be held to a budget.",
-                needed_usd=worst,
-                left_usd=worst,
-            )
-        elif found:
-            accounts.judge(found, worst)
-            if not task.admitted:
-                admission.admit(connection, self._spender, found, worst)
-            held = accounts.hold(connection, found, worst, now=now)
-        else:
-            held = []  # the budgets were removed meanwhile
+        task = work.connection.execute(_LOCK, {"task_id": self._claim.task_id}).first()
+        held = []
+        if task is not None:  # else `_open` tells that it is lost
+
+            def admit(found: list[Account], worst: Decimal) -> None:
+                if not task.admitted:
+                    admission.admit(work.connection, self.spender, found, worst)
+
+            held = self.hold(work, opening, admit=admit)
         self._open(work, opening, batch, asked=True, held_by=held)
 
     def _events(self, call: ModelCall, after: ModelCallError | None, previous: Model | None) -> list[types.Event]:
@@ -136,53 +116,5 @@ class StepJournal:
         if not self._started:
             return [types.StepStarted(claim.step_id, claim.agent_name, claim.agent_id, call.model.name, claim.attempt)]
         if after is not None and previous is not None:
-            return [types.Fallback(claim.step_id, previous.name, call.model.name, after.code, restarted=self._shown)]
+            return [types.Fallback(claim.step_id, previous.name, call.model.name, after.code, restarted=self.shown)]
         return []  # the same model is asked once more
-
-    def failed(
-        self, call: ModelCall, error: ModelCallError, raw: RawReply | None, *, seconds: float, received: int | None
-    ) -> None:
-        """End the ledger row: with its bill if there is one, free if the provider refused, else as a cut-off call."""
-        self._shown = bool(received)
-        if raw is not None:
-            self._close(call, bill_of(raw), state="failed", error_code=error.code, seconds=seconds)
-        elif error.may_cost:
-            self._close(call, bill_of_cut_off(call, received), state="failed", error_code=error.code, seconds=seconds)
-        else:
-            now = self._clock()
-            self._database.persist(
-                lambda work: ledger.close_failed(
-                    work.connection, call.call_id, error_code=error.code, seconds=seconds, now=now
-                )
-            )
-
-    def cancelled(self, call: ModelCall, *, seconds: float, received: int | None) -> None:
-        """The provider was cut off: charged for the prompt and what came, or in full if nobody knows what came."""
-        bill = bill_of_cut_off(call, received)
-        self._close(call, bill, state="cancelled", error_code="cancelled", seconds=seconds)
-
-    def _close(self, call: ModelCall, bill: Bill, *, state: ledger.EndState, error_code: str, seconds: float) -> None:
-        now = self._clock()
-        self._database.persist(
-            lambda work: ledger.close_billed(
-                work.connection, call.call_id, bill, seconds=seconds, state=state, error_code=error_code, now=now
-            )
-        )
-
-
-def bill_of(raw: RawReply) -> Bill:
-    """The ledger's view of a provider's answer."""
-    usage = raw.usage
-    return Bill(
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.cached_tokens,
-        usage.reasoning_tokens,
-        raw.cost_usd,
-        estimated=raw.estimated,
-    )
-
-
-def bill_of_cut_off(call: ModelCall, received: int | None) -> Bill:
-    """An upper bound of what a call cost that was cut off after `received` bytes of text."""
-    return Bill(0, 0, 0, 0, call.cut_off_usd(received), estimated=True)

@@ -22,11 +22,11 @@ from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.events import log, types
 from mesh.ids import new_id
 from mesh.memory.service import NewMemory, Source, remembering, remembering_values
+from mesh.models.books import bill_of
 from mesh.models.calls import Reply
 from mesh.tasks import graph
 from mesh.tasks.claims import Claim
 from mesh.tasks.graph import Changes
-from mesh.tasks.journal import bill_of
 from mesh.tasks.plan import plan
 from mesh.tasks.states import StepKind, TaskStatus
 from mesh.tasks.wakeups import Wakeups

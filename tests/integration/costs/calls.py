@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from mesh.costs.statistics import Query
+from mesh.costs.views import Query
 from mesh.db.tables import model_calls
 from mesh.db.unit_of_work import Database
 from mesh.ids import new_id

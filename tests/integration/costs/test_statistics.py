@@ -10,7 +10,8 @@ from decimal import Decimal
 import pytest
 
 from mesh.costs.rollup import Rollup
-from mesh.costs.statistics import CostView, DayCost, DayUsage, Query, Statistics, UsageView
+from mesh.costs.statistics import Statistics
+from mesh.costs.views import CostView, DayCost, DayUsage, Query, UsageView
 from mesh.db.unit_of_work import Database
 from mesh.errors import ForbiddenError, InvalidPeriodError
 from mesh.security.policy import RouteClass

@@ -171,3 +171,16 @@ def test_a_statement_that_takes_too_long_is_a_fault_and_no_outage(database: Data
 def test_an_address_that_is_not_postgresqls_says_so(url: str) -> None:
     with pytest.raises(ConfigurationError, match="MESH_DATABASE_URL"):
         engines.create(url, name="test")
+
+
+def test_a_single_statement_is_all_that_goes_to_the_server(database_url: str) -> None:
+    """Neither BEGIN and COMMIT nor a word about the change between the two ways of working."""
+    engine = engines.create(database_url, name="single")
+    database = Database(engine)
+    for atomic in (False, True, False):
+        with database.begin(atomic=atomic) as work:
+            work.connection.execute(text("SELECT 'mine'"))
+    latest = "SELECT query FROM pg_stat_activity WHERE application_name = 'single' AND datname = current_database()"
+    with create_engine(database_url, poolclass=NullPool).connect() as other:
+        assert other.execute(text(latest)).scalars().all() == ["SELECT 'mine'"]
+    engine.dispose()

@@ -132,7 +132,7 @@ def running(
     sandbox_process: Sandbox,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
-    """The module's system with an API and one worker; a Valkey database of its own, for its worker takes what is there."""
+    """The module's system, an API and one worker, with a Valkey database of its own."""
     name = f"generate_{uuid4().hex}"
     with create_engine(postgres_url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {migrated_database}"))

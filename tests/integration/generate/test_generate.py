@@ -2,6 +2,7 @@
 
 import signal
 import time
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -22,7 +23,13 @@ def test_a_generation_tells_model_text_and_exact_cost(site: Site) -> None:
     assert (end["model"], end["finish_reason"]) == ("claude-sonnet-5-5", "stop")
     assert joined(told).startswith("Here is a short answer")
     assert end["usage"] == {"prompt_tokens": call["prompt_tokens"], "completion_tokens": call["completion_tokens"]}
-    assert (row.id, row.state, row.user_id, row.agent_type, row.step_id) == (call["call"], "settled", "local", None, None)
+    assert (row.id, row.state, row.user_id, row.agent_type, row.step_id) == (
+        call["call"],
+        "settled",
+        "local",
+        None,
+        None,
+    )
     assert (row.prompt_tokens, row.completion_tokens) == (call["prompt_tokens"], call["completion_tokens"])
     facts = MODELS.resolve("claude-sonnet-5-5").facts
     cost = sum(
@@ -146,6 +153,12 @@ def test_a_budget_that_is_used_up_makes_an_error_and_no_call(site: Site) -> None
     told = site.generate(network_id=network_id)
     assert [(type_, fields["code"]) for type_, fields in told] == [("error", "budget_exceeded")]
     assert site.sandbox.calls() == []
+
+
+def test_without_redis_it_is_refused_and_can_be_tried_again(site: Site) -> None:
+    deaf = replace(site, redis_url="redis://127.0.0.1:1/0", url="")
+    deaf.api()
+    assert int(deaf.refused(503).headers["Retry-After"]) > 0
 
 
 @pytest.mark.timeout(180)

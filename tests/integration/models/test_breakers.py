@@ -104,6 +104,17 @@ def test_when_the_process_that_tries_dies_another_one_may(redis: MortalRedis) ->
     assert other.states() == {}
 
 
+def test_who_has_not_heard_that_it_works_again_asks_all_the_same(redis: MortalRedis) -> None:
+    first, unheard = (breakers(redis.url, reset_seconds=0.1) for _ in range(2))
+    fail(first)
+    assert unheard.states() == {MODEL: "open"}
+    until(lambda: first.admits(MODEL))
+    first.succeeded(MODEL)
+    until(lambda: not unheard.open(MODEL))
+    assert unheard.admits(MODEL)
+    assert unheard.states() == {}
+
+
 def test_without_redis_each_process_goes_on_by_itself_and_with_it_they_agree_again(redis: MortalRedis) -> None:
     clocks = [Ahead(), Ahead()]
     first, second = (Breakers(board(redis.url, clock), reset_seconds=60) for clock in clocks)

@@ -1,4 +1,4 @@
-"""Streamed replies over real HTTP: text as it comes, the same usage and cost, and that a part is never taken for a whole."""
+"""Streamed replies over real HTTP: text as it comes, exact usage and cost, and a part is never taken for a whole."""
 
 import json
 import time

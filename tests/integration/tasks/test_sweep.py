@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, text, update
+from structlog.testing import capture_logs
 
 from mesh.db.tables import steps, tasks, workers
 from mesh.tasks.leases import Holder, Leases
@@ -290,10 +291,12 @@ def test_a_task_that_cannot_be_mended_does_not_keep_those_behind_it_waiting(core
         core.claim("content")
     with core.database.begin() as work:
         work.connection.execute(text(_BREAK.format(task_id=broken)))
-    sweep.run()
-    assert [core.states(task_id)["a"] for task_id in (before, broken, behind)] == ["ready", "running", "ready"]
-    core.clock.advance(1_000)
-    sweep.run()
+    with capture_logs() as logs:
+        sweep.run()
+        assert [core.states(task_id)["a"] for task_id in (before, broken, behind)] == ["ready", "running", "ready"]
+        core.clock.advance(1_000)
+        sweep.run()
+    assert {line["task_id"] for line in logs if line["event"] == "task_not_mended"} == {broken}
     assert [core.task(task_id).status for task_id in (before, broken, behind)] == ["failed", "processing", "failed"]
 
 

@@ -86,6 +86,15 @@ class Fleet:
         """What a part has logged so far."""
         return self._logs[process.pid].read_text()
 
+    def logged(self, process: "subprocess.Popen[bytes]", event: str, seconds: float = 60.0) -> None:
+        """Return when a part that runs has logged `event`; its start may be all that takes long."""
+
+        def has_logged() -> bool:
+            assert process.poll() is None, self.log(process)
+            return event in self.log(process)
+
+        eventually(has_logged, seconds, every=0.05)
+
     def _start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         log = self.home / f"{arguments[0]}-{len(self._logs)}.log"
         process = self.stack.enter_context(part(*arguments, log=log, variables=self.variables()))

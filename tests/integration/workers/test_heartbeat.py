@@ -146,10 +146,10 @@ def test_a_worker_that_gets_ready_while_postgres_is_away_serves_when_it_is_back(
     """And one that is told to end meanwhile does."""
     with fleet_on(absent.url, redis_flushed, sandbox, tmp_path) as fleet:
         worker, other = fleet.worker(), fleet.worker("--control")
-        eventually(lambda: "lease_not_taken" in fleet.log(other), every=0.05)
+        fleet.logged(other, "lease_not_taken")
         other.terminate()
         assert other.wait(timeout=10) == 0, fleet.log(other)
-        eventually(lambda: "lease_not_taken" in fleet.log(worker), 60, every=0.05)
+        fleet.logged(worker, "lease_not_taken")
         with Supervisor() as supervisor:
             supervisor.add(absent.part())
             supervisor.wait_ready()

@@ -13,7 +13,8 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from mesh.config import Settings
-from mesh.costs.statistics import CostView, DayCost, DayUsage, Query, RequestCounts, UsageView
+from mesh.costs.statistics import RequestCounts
+from mesh.costs.views import CostView, DayCost, DayUsage, Query, UsageView
 from mesh.errors import NotFoundError, UnauthenticatedError
 from mesh.health import Counts, HealthReport
 from mesh.memory.service import MemoryView, NewMemory, Source

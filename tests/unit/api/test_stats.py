@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from werkzeug.test import TestResponse
 
-from mesh.costs.statistics import Query
+from mesh.costs.views import Query
 from tests.unit.api.fakes import NETWORK_ID, FakeMesh, wire
 
 COST = {"total_cost", "per_model", "per_user", "per_network", "time_period"}

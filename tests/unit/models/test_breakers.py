@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from pybreaker import CircuitBreakerError
 from redis import Redis
 from structlog.testing import capture_logs
 
@@ -24,8 +25,12 @@ def timeline() -> Timeline:
 
 
 @pytest.fixture
-def breakers(timeline: Timeline) -> Breakers:
-    board = Board(AwayRedis(), monotonic=timeline)
+def board(timeline: Timeline) -> Board:
+    return Board(AwayRedis(), monotonic=timeline)
+
+
+@pytest.fixture
+def breakers(board: Board) -> Breakers:
     return Breakers(board, fail_max=5, reset_seconds=RESET_SECONDS, probe_seconds=PROBE_SECONDS)
 
 
@@ -115,6 +120,27 @@ def test_a_primary_is_tried_in_time_however_the_calls_under_way_and_the_fallback
         breakers.failed(PRIMARY)
         breakers.failed(FALLBACK)
     assert breakers.admits(PRIMARY)
+
+
+def test_while_one_tries_no_other_calls_end_counts(breakers: Breakers, board: Board, timeline: Timeline) -> None:
+    others = Breakers(board)
+    fail(breakers, PRIMARY)
+    timeline.advance(RESET_SECONDS)
+    assert breakers.admits(PRIMARY)
+    others.failed(PRIMARY)
+    others.succeeded(PRIMARY)
+    others.neither(PRIMARY)
+    assert breakers.states() == {PRIMARY: "half-open"}
+    breakers.succeeded(PRIMARY)
+    assert others.admits(PRIMARY)
+
+
+def test_a_report_that_crosses_anothers_opening_is_no_try(breakers: Breakers, board: Board) -> None:
+    """Left to itself, pybreaker would half-open what it did not open."""
+    fail(Breakers(board), PRIMARY)
+    with pytest.raises(CircuitBreakerError):
+        breakers._breaker(PRIMARY).call(lambda: None)
+    assert breakers.states() == {PRIMARY: "open"}
 
 
 def test_a_late_success_does_not_close_it(breakers: Breakers) -> None:

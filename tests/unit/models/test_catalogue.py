@@ -166,7 +166,7 @@ def test_a_users_file_says_what_the_price_map_does_not_know(tmp_path: Path) -> N
 
 
 def test_prices_of_a_users_file_are_exact(tmp_path: Path) -> None:
-    """Read as decimals, since 0.15 is no float; and a price that LiteLLM does not know is computed here."""
+    """0.15 is no float, and must not come out as one; a price that LiteLLM does not know is computed here."""
     llama = extended(tmp_path, LLAMA).resolve("llama")
     assert (llama.priced, llama.own_prices) == (True, True)
     assert llama.price_usd(prompt_tokens=1, completion_tokens=3) == Decimal("0.00000615")

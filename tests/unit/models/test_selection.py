@@ -181,6 +181,8 @@ def test_a_model_asked_for_by_name_is_first_and_the_chain_follows(name: str) -> 
     assert names(choice)[0] == serving
     assert [other for other in names(choice) if other != serving] == [other for other in CHAIN if other != serving]
     assert choice.reason == "Asked for by name."
+    receipt = choice.receipt(choice.candidates[0].model)
+    assert receipt.get("requested_model") == (None if name == serving else name)
 
 
 def test_a_model_asked_for_by_name_is_first_before_better_scores() -> None:
@@ -236,7 +238,7 @@ def test_where_cost_matters_the_cheaper_of_a_tier_is_first_whatever_the_chain_sa
 
 
 def test_a_free_model_beats_any_price_where_cost_matters() -> None:
-    models = of({"cheap": entry(usd="1"), "free": entry(usd="0"), "unknown": entry(usd=None)}, "cheap")
+    models = of({"cheap": entry(usd="0.001"), "free": entry(usd="0"), "unknown": entry(usd=None)}, "cheap")
     assert names(choose(Preferences(cost_sensitive=True), models=models, providers=["x"]))[0] == "free"
 
 

@@ -1,0 +1,103 @@
+"""Sixty-four tasks at once against a budget for ten: never a cent over it, and what it pays for gets done."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from mesh.costs.budgets import Kind
+from mesh.security.principal import LOCAL, Role
+from tests.builders import principal
+from tests.integration.workers.conftest import Fleet
+from tests.system import eventually
+
+ADMIN = principal("root", Role.ADMIN)
+TASKS, COVERED, EXPECTED = 64, 10, 9
+NAME = f"user:{LOCAL.user_id}"
+SECONDS = 180.0
+
+_STATUSES = "SELECT status, count(*) AS tasks FROM tasks GROUP BY status"
+_BUDGET = "SELECT limit_usd, spent_usd, reserved_usd FROM budgets WHERE id = :id"
+# Completed before the first pause.
+_BEFORE = """
+    SELECT count(*) AS tasks FROM tasks WHERE status = 'completed'
+        AND finished_at < coalesce((SELECT min(created_at) FROM events WHERE type = 'paused'), 'infinity')
+"""
+
+
+@dataclass
+class Watch:
+    """What a budget stood at, whenever it was looked at: the most that was spent and reserved, against its limit."""
+
+    looks: int = 0
+    over: list[str] = field(default_factory=list)
+
+
+def scenario(fleet: Fleet) -> str:
+    """Run it; answers what there is to say."""
+    first = fleet.worker(slots=16)
+    fleet.serving(first)
+    network_id = fleet.network()
+    fleet.ended(network_id, fleet.submit(network_id))
+    price = fleet.rows("SELECT sum(cost_usd) AS usd FROM model_calls")[0].usd
+    _limit(fleet, (1 + COVERED) * price)
+    began = time.monotonic()
+    with watching(fleet) as watch:
+        for _ in range(TASKS):
+            fleet.submit(network_id)
+        eventually(lambda: _settled(fleet), SECONDS, every=0.2)
+        used = time.monotonic() - began
+        done = _tasks(fleet, "completed") - 1
+        before = fleet.rows(_BEFORE)[0].tasks - 1
+        assert before >= EXPECTED, f"{before} of {done} completed before anything paused"
+        assert _tasks(fleet, "paused") == TASKS - done
+        # Once more, and a worker dies in the middle: what it had under way is charged in full.
+        second = fleet.worker(slots=16)
+        fleet.serving(second)
+        _limit(fleet, (2 + done + 2 * COVERED) * price)
+        eventually(lambda: _tasks(fleet, "completed") > done + 2, SECONDS, every=0.05)
+        fleet.kill(first)
+        eventually(lambda: _settled(fleet), SECONDS, every=0.2)
+    assert not watch.over, watch.over[:3]
+    assert watch.looks > 100
+    _limit(fleet, Decimal(1000))
+    eventually(lambda: _tasks(fleet, "completed") == TASKS + 1, SECONDS, every=0.2)
+    assert fleet.rows(_BUDGET, id=NAME)[0].reserved_usd == 0
+    [row] = fleet.rows("SELECT sum(cost_usd) AS usd FROM model_calls")
+    assert fleet.rows(_BUDGET, id=NAME)[0].spent_usd == row.usd
+    return f"{before} completed before the first pause, {done} in all, after {used:.0f} s; {watch.looks} looks"
+
+
+@contextmanager
+def watching(fleet: Fleet) -> Iterator[Watch]:
+    """Look at the budget all the while, and at the ledger itself."""
+    watch, done = Watch(), threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.01):
+            [row] = fleet.rows(_BUDGET, id=NAME)
+            watch.looks += 1
+            if row.spent_usd + row.reserved_usd > row.limit_usd:
+                watch.over.append(f"{row.spent_usd} + {row.reserved_usd} > {row.limit_usd}")
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        done.set()
+        thread.join()
+
+
+def _limit(fleet: Fleet, usd: Decimal) -> None:
+    fleet.mesh.budgets.put(ADMIN, Kind.USER, LOCAL.user_id, limit_usd=usd, period="total")
+
+
+def _tasks(fleet: Fleet, status: str) -> int:
+    return {row.status: int(row.tasks) for row in fleet.rows(_STATUSES)}.get(status, 0)
+
+
+def _settled(fleet: Fleet) -> bool:
+    return _tasks(fleet, "processing") == 0
