@@ -1,5 +1,9 @@
-"""The period of a statistic, cut into whole hours, whose sums are stored, and what is left of hours at its ends."""
+"""The period of a statistic, cut into whole days and hours, whose sums are stored, and what is left of hours.
 
+mesh.costs.statistics -> here.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -9,82 +13,79 @@ DEFAULT = timedelta(days=30)
 MAX_DAYS = 3_660  # of a series: ten years
 
 _HOUR = timedelta(hours=1)
-_EARLIEST = datetime.min.replace(tzinfo=UTC) + DEFAULT + _HOUR  # what the default can be taken from
+_DAY = timedelta(days=1)
+_EARLIEST = datetime.min.replace(tzinfo=UTC) + DEFAULT + _DAY  # what the default can be taken from
 
 Span = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From `start` on, up to and without `end`; `now` is when it is asked for."""
+    """From `start` on, up to and without `end`: `days` and `hours` are whole ones, `edges` what is left."""
 
     start: datetime
     end: datetime
-    now: datetime
+    days: Sequence[Span]
+    hours: Sequence[Span]
+    edges: Sequence[Span]
 
     def __str__(self) -> str:
         """On the wire."""
         return f"{_to_second(self.start)} to {_to_second(self.end)}"
 
     @property
-    def hours(self) -> Span | None:
-        """The part that is whole hours; the present hour is one, for all of it that can be stored has ended."""
-        if self.end - self.start < _HOUR:
-            return None
-        start = hour_of(self.start)
-        start += _HOUR if start < self.start else timedelta(0)
-        end = self.end if self.end >= self.now else hour_of(self.end)
-        return (start, end) if start < end else None
-
-    @property
-    def edges(self) -> list[Span]:
-        """What is left of it."""
-        if self.hours is None:
-            spans = [(self.start, self.end)]
-        else:
-            spans = [(self.start, self.hours[0]), (self.hours[1], self.end)]
-        return [(start, end) for start, end in spans if start < end]
-
-    @property
-    def days(self) -> list[date]:
+    def dates(self) -> list[date]:
         """The days (UTC) that it touches."""
         first = self.start.date()
-        return [first + timedelta(days=number) for number in range(self._day_count)]
-
-    @property
-    def _day_count(self) -> int:
-        """Of a period that is not empty."""
-        last = self.end - timedelta(microseconds=1)
-        return (last.date() - self.start.date()).days + 1
-
-    def check(self, *, daily: bool) -> None:
-        """Refuse what cannot be answered; `daily` is asked for by the day.
-
-        Raises:
-            InvalidPeriodError: it ends before it begins, or has too many days.
-        """
-        if self.end <= self.start:
-            raise InvalidPeriodError("The period must begin before it ends: give `from` before `to`.")
-        if daily and self._day_count > MAX_DAYS:
-            raise InvalidPeriodError(f"By the day, a period has at most {MAX_DAYS:,} days.")
+        return [first + timedelta(days=number) for number in range(_days_touched(self.start, self.end))]
 
 
 def period(start: datetime | None, end: datetime | None, *, now: datetime, daily: bool = False) -> Period:
-    """The period asked for; without `end` up to now, without `start` the 30 days before, from the full hour on.
+    """The period asked for; without `end` up to now, without `start` the 30 days before, from the beginning of a day.
 
     Raises:
         InvalidPeriodError: it ends before it begins, or has too many days for an answer by the day (`daily`).
     """
     # Up to the next full second, which is how it will read, and so with all that has ended just now.
     end = end or now.replace(microsecond=0) + timedelta(seconds=1)
-    found = Period(start or hour_of(max(end, _EARLIEST) - DEFAULT), end, now)
-    found.check(daily=daily)
-    return found
+    start = start or _day_of(max(end, _EARLIEST) - DEFAULT)
+    if end <= start:
+        raise InvalidPeriodError("The period must begin before it ends: give `from` before `to`.")
+    if daily and _days_touched(start, end) > MAX_DAYS:
+        raise InvalidPeriodError(f"By the day, a period has at most {MAX_DAYS:,} days.")
+    days, rest = _cut([(start, end)], _DAY, now)
+    hours, edges = _cut(rest, _HOUR, now)
+    return Period(start, end, days, hours, edges)
 
 
 def hour_of(instant: datetime) -> datetime:
     """The beginning of its hour."""
     return instant.replace(minute=0, second=0, microsecond=0)
+
+
+def _day_of(instant: datetime) -> datetime:
+    return hour_of(instant).replace(hour=0)
+
+
+def _cut(spans: Sequence[Span], unit: timedelta, now: datetime) -> tuple[list[Span], list[Span]]:
+    """What is whole units of `spans`, and the rest.  The present unit is whole: all of it that is stored has ended."""
+    begin_of = _day_of if unit == _DAY else hour_of
+    whole, rest = [], []
+    for start, end in spans:
+        first = begin_of(start) + (unit if begin_of(start) < start else timedelta(0)) if end - start >= unit else end
+        last = end if end >= now else begin_of(end)
+        if first < last:
+            whole.append((first, last))
+            rest += [(start, first), (last, end)]
+        else:
+            rest.append((start, end))
+    return whole, [span for span in rest if span[0] < span[1]]
+
+
+def _days_touched(start: datetime, end: datetime) -> int:
+    """Of a period that is not empty."""
+    last = end - timedelta(microseconds=1)
+    return (last.date() - start.date()).days + 1
 
 
 def _to_second(instant: datetime) -> str:

@@ -1,9 +1,11 @@
 """The rollup: closes the ledger's books, so that statistics add up hours instead of calls.
 
-beat -> workers.jobs.control -> here -> mesh.costs.statistics.  A row's flag says whether `usage_hourly` has it, and
-both change in one transaction; there is no watermark that a late commit could be missed behind.
+beat -> workers.jobs.control -> here -> mesh.costs.statistics.  A row's flag says whether `usage_hourly` and
+`usage_daily` have it, and all change in one transaction; there is no watermark that a late commit could be missed
+behind.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 import structlog
@@ -18,18 +20,27 @@ log = structlog.get_logger(__name__)
 OPEN_BOOKS = timedelta(minutes=15)
 BATCH = 5_000
 
-# Of the columns of `usage_hourly`, those that are sums; the others but `provider` are its key.
+# The sums of both tables, and those that only `usage_hourly` has.
 _SUMS = {
     "settled": "count(*) FILTER (WHERE state = 'settled')",
     "failed": "count(*) FILTER (WHERE state = 'failed')",
     "cancelled": "count(*) FILTER (WHERE state = 'cancelled')",
+    "cost_usd": "sum(cost_usd)",
+    "latency_seconds": "coalesce(sum(latency_seconds) FILTER (WHERE state = 'settled'), 0)",
+}
+_HOUR_SUMS = {
+    **_SUMS,
     "prompt_tokens": "sum(prompt_tokens)",
     "completion_tokens": "sum(completion_tokens)",
     "cached_tokens": "sum(cached_tokens)",
     "reasoning_tokens": "sum(reasoning_tokens)",
-    "cost_usd": "sum(cost_usd)",
-    "latency_seconds": "coalesce(sum(latency_seconds) FILTER (WHERE state = 'settled'), 0)",
 }
+
+
+def _more(table: str, names: Iterable[str]) -> str:
+    """What a row that is there already becomes."""
+    return ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in names)
+
 
 # ix_model_calls_open_books.  Two at once insert in the order of the key, so that neither waits for the other in a ring.
 _CLOSE = text(
@@ -40,13 +51,19 @@ _CLOSE = text(
     ), closed AS (
         UPDATE model_calls SET rolled = true FROM batch WHERE model_calls.id = batch.id
         RETURNING model_calls.*
-    ), added AS (
-        INSERT INTO usage_hourly (user_id, hour, network_id, key_id, agent_type, model, provider, {", ".join(_SUMS)})
+    ), hours AS (
+        INSERT INTO usage_hourly
+            (user_id, hour, network_id, key_id, agent_type, model, provider, {", ".join(_HOUR_SUMS)})
         SELECT user_id, date_trunc('hour', ended_at, 'UTC'), coalesce(network_id, ''), coalesce(key_id, ''),
-            coalesce(agent_type, ''), model, min(provider), {", ".join(_SUMS.values())}
+            coalesce(agent_type, ''), model, min(provider), {", ".join(_HOUR_SUMS.values())}
         FROM closed GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
-        ON CONFLICT (user_id, hour, network_id, key_id, agent_type, model) DO UPDATE SET
-            {", ".join(f"{name} = usage_hourly.{name} + excluded.{name}" for name in _SUMS)}
+        ON CONFLICT (user_id, hour, network_id, key_id, agent_type, model)
+            DO UPDATE SET {_more("usage_hourly", _HOUR_SUMS)}
+    ), days AS (
+        INSERT INTO usage_daily (user_id, day, network_id, model, {", ".join(_SUMS)})
+        SELECT user_id, date_trunc('day', ended_at, 'UTC'), coalesce(network_id, ''), model, {", ".join(_SUMS.values())}
+        FROM closed GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+        ON CONFLICT (user_id, day, network_id, model) DO UPDATE SET {_more("usage_daily", _SUMS)}
     )
     SELECT count(*) FROM closed
     """  # noqa: S608  # built from constants of ours
@@ -54,7 +71,7 @@ _CLOSE = text(
 
 
 class Rollup:
-    """Adds ended calls to `usage_hourly`."""
+    """Adds ended calls to `usage_hourly` and `usage_daily`."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database

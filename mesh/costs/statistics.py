@@ -1,7 +1,8 @@
 """Statistics: what calls cost and how they went, in any period, to the last digit of the ledger.
 
-api.resources.stats -> here.  Closed hours come from `usage_hourly`; what the rollup has not reached, and the parts of
-hours at the period's ends, from the ledger: one statement, so one snapshot, in which every call is found exactly once.
+api.resources.stats -> here.  Whole days come from `usage_daily`, whole hours beside them from `usage_hourly`; what the
+rollup has not reached, and the parts of hours at the period's ends, from the ledger: one statement, so one snapshot, in
+which every call is found exactly once.
 A call belongs to the instant of its end; one that is still under way belongs to none.
 """
 
@@ -138,7 +139,7 @@ def _costs(found: Mapping[tuple[str | None, Any], _Sums], dimension: str) -> dic
 
 
 def _days(query: Query, asked: Period) -> list[date]:
-    return asked.days if query.daily else []
+    return asked.dates if query.daily else []
 
 
 def _day_usage(day: date, sums: _Sums) -> DayUsage:

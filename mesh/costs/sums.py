@@ -4,9 +4,11 @@ mesh.costs.statistics -> here.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Date,
     FromClause,
@@ -27,7 +29,7 @@ from sqlalchemy import (
 
 from mesh.costs.periods import Period
 from mesh.costs.views import Query
-from mesh.db.tables import model_calls, networks, usage_hourly
+from mesh.db.tables import model_calls, networks, usage_daily, usage_hourly
 from mesh.db.tables.base import Texts
 from mesh.security.access import accessible
 from mesh.security.principal import Principal
@@ -41,11 +43,10 @@ def calls_of(principal: Principal, query: Query, asked: Period) -> Subquery:
     # ix_model_calls_ended_at
     parts += [_of_ledger(model_calls.c.rolled, ended_at >= start, ended_at < end) for start, end in asked.edges]
     visible = [part.where(_visible(model_calls, principal, query)) for part in parts]
-    if asked.hours:
-        start, end = asked.hours
-        # The primary key and ix_usage_hourly_network_id_hour; for administrators ix_usage_hourly_hour.
-        hours = _of_hours(usage_hourly.c.hour >= start, usage_hourly.c.hour < end)
-        visible.append(hours.where(_visible(usage_hourly, principal, query)))
+    # The primary key and ix_usage_..._network_id_...; for administrators ix_usage_hourly_hour, ix_usage_daily_day.
+    for at, spans in ((usage_hourly.c.hour, asked.hours), (usage_daily.c.day, asked.days)):
+        sums = _of_sums(at).where(_visible(at.table, principal, query))
+        visible += [sums.where(at >= start, at < end) for start, end in spans]
     return union_all(*visible).subquery("calls")
 
 
@@ -64,12 +65,11 @@ def _of_ledger(*which: ColumnElement[bool]) -> Select[Any]:
     ).where(*which)
 
 
-def _of_hours(*which: ColumnElement[bool]) -> Select[Any]:
-    hour = usage_hourly.c
-    ended = hour.settled + hour.failed + hour.cancelled
-    latency = hour.latency_seconds.label("latency")
-    sums = (hour.settled, ended.label("ended"), hour.cost_usd, latency)
-    return select(hour.model, hour.user_id, hour.network_id, hour.hour.label("at"), *sums).where(*which)
+def _of_sums(at: Column[datetime]) -> Select[Any]:
+    row = at.table.c
+    ended = row.settled + row.failed + row.cancelled
+    sums = (row.settled, ended.label("ended"), row.cost_usd, row.latency_seconds.label("latency"))
+    return select(row.model, row.user_id, row.network_id, at.label("at"), *sums)
 
 
 def _visible(table: FromClause, principal: Principal, query: Query) -> ColumnElement[bool]:

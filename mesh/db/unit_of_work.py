@@ -25,8 +25,9 @@ _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 
 # SQLSTATEs (PostgreSQL documentation, appendix A) that psycopg2 counts among outages, and that are none.
-_CONTENTION = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
-_QUERY_CANCELED = "57014"  # statement_timeout among others
+# serialization_failure, deadlock_detected, and query_canceled: no statement of ours takes `statement_timeout` but one
+# that waits for others.
+_CONTENTION = frozenset({"40001", "40P01", "57014"})
 
 
 class UnitOfWork:
@@ -108,7 +109,7 @@ def _meaning(error: DBAPIError | PoolTimeoutError) -> MeshError | None:
     state = getattr(getattr(error, "orig", None), "pgcode", None)
     if state in _CONTENTION:
         return ContentionError("Another request changed the same data; try again.")
-    away = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) and state != _QUERY_CANCELED
+    away = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
     if away or (isinstance(error, DBAPIError) and error.connection_invalidated):
         return UnavailableError("The database does not answer; try again shortly.")
     return None

@@ -175,11 +175,9 @@ class Gateway:
                 for one in others
             ]
             if worst:
-                return BudgetExceededError(
-                    f"A budget has {wish.budget_left_usd:f} US dollars left; the cheapest call may take {min(worst):f}.",
-                    needed_usd=min(worst),
-                    left_usd=wish.budget_left_usd,
-                )
+                left, needed = wish.budget_left_usd, min(worst)
+                detail = f"A budget has {left:f} US dollars left; the cheapest call may take {needed:f}."
+                return BudgetExceededError(detail, needed_usd=needed, left_usd=left)
         resting = [name for name, why in choice.rejected.items() if why is Rejection.BREAKER_OPEN]
         if resting:
             return min((self._open(name) for name in resting), key=lambda error: error.seconds)

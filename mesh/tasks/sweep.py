@@ -23,7 +23,7 @@ from mesh.events import types
 from mesh.tasks import graph
 from mesh.tasks.claims import HOP, WAITING_QUEUES, make_ready, unpark
 from mesh.tasks.graph import Changes
-from mesh.tasks.leases import LEASE
+from mesh.tasks.leases import LEASE, end_leases_of_the_dead
 from mesh.tasks.orchestrator import Failure, Orchestrator, step_failed_for_good
 from mesh.tasks.states import StepState, TaskStatus
 from mesh.tasks.wakeups import Wakeups
@@ -84,6 +84,7 @@ class Sweep:
         with self._database.begin() as work:
             if work.connection.execute(_JUST_STARTED, {"lease": self._lease}).scalar_one():
                 return
+            end_leases_of_the_dead(work.connection, lease=self._lease)
             lost = [(row.id, row.attempt) for row in work.connection.execute(_LOST, {"limit": _BATCH})]
         self.give_back(lost)
         with self._database.begin() as work:

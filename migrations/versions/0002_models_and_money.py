@@ -62,6 +62,21 @@ def upgrade() -> None:
             "user_id", "hour", "network_id", "key_id", "agent_type", "model", name=op.f("pk_usage_hourly")
         ),
     )
+    op.create_table(
+        "usage_daily",
+        sa.Column("day", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("network_id", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("settled", sa.BigInteger(), nullable=False),
+        sa.Column("failed", sa.BigInteger(), nullable=False),
+        sa.Column("cancelled", sa.BigInteger(), nullable=False),
+        sa.Column("cost_usd", sa.Numeric(), nullable=False),
+        sa.Column("latency_seconds", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("user_id", "day", "network_id", "model", name=op.f("pk_usage_daily")),
+    )
+    op.create_index("ix_usage_daily_day", "usage_daily", ["day"], unique=False)
+    op.create_index("ix_usage_daily_network_id_day", "usage_daily", ["network_id", "day"], unique=False)
     op.create_index("ix_usage_hourly_hour", "usage_hourly", ["hour"], unique=False)
     op.create_index("ix_usage_hourly_network_id_hour", "usage_hourly", ["network_id", "hour"], unique=False)
     op.add_column("model_calls", sa.Column("worker_id", sa.Text(), nullable=True))
@@ -121,6 +136,9 @@ def downgrade() -> None:
     op.drop_column("model_calls", "held_by")
     op.drop_column("model_calls", "selection")
     op.drop_column("model_calls", "worker_id")
+    op.drop_index("ix_usage_daily_network_id_day", table_name="usage_daily")
+    op.drop_index("ix_usage_daily_day", table_name="usage_daily")
+    op.drop_table("usage_daily")
     op.drop_index("ix_usage_hourly_network_id_hour", table_name="usage_hourly")
     op.drop_index("ix_usage_hourly_hour", table_name="usage_hourly")
     op.drop_table("usage_hourly")

@@ -1,7 +1,7 @@
 """All tables, one module a subject; importing this package fills `metadata` (Alembic compares against it)."""
 
 from mesh.db.tables.base import metadata
-from mesh.db.tables.costs import budgets, model_calls, requests_hourly, usage_hourly
+from mesh.db.tables.costs import budgets, model_calls, requests_hourly, usage_daily, usage_hourly
 from mesh.db.tables.events import events
 from mesh.db.tables.memory import memories
 from mesh.db.tables.networks import agents, networks
@@ -21,6 +21,7 @@ __all__ = [
     "requests_hourly",
     "steps",
     "tasks",
+    "usage_daily",
     "usage_hourly",
     "workers",
 ]

@@ -79,6 +79,24 @@ usage_hourly = Table(
     Index("ix_usage_hourly_network_id_hour", "network_id", "hour"),
 )
 
+# The same by day (UTC) and less finely: what a statistic reads of the whole days of its period.
+usage_daily = Table(
+    "usage_daily",
+    metadata,
+    Column("day", Instant, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("network_id", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("settled", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("cancelled", BigInteger, nullable=False),
+    Column("cost_usd", Usd, nullable=False),
+    Column("latency_seconds", Float, nullable=False),
+    PrimaryKeyConstraint("user_id", "day", "network_id", "model"),
+    Index("ix_usage_daily_day", "day"),
+    Index("ix_usage_daily_network_id_day", "network_id", "day"),
+)
+
 # Requests to the API, counted by each of its processes and added here once in a while.
 requests_hourly = Table(
     "requests_hourly",

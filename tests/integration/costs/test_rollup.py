@@ -29,6 +29,19 @@ ROLLED = """
         completion_tokens, cached_tokens, reasoning_tokens, cost_usd
     FROM usage_hourly ORDER BY 1, 2, 3, 4, 5, 6
 """
+ROLLED_BY_DAY = """
+    SELECT user_id, date_trunc('day', hour, 'UTC'), network_id, model,
+        sum(settled), sum(failed), sum(cancelled), sum(cost_usd)
+    FROM usage_hourly GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""
+DAILY = """
+    SELECT user_id, day, network_id, model, settled, failed, cancelled, cost_usd FROM usage_daily ORDER BY 1, 2, 3, 4
+"""
+
+
+def assert_books_are_right(database: Database) -> None:
+    assert rows(database, ROLLED) == rows(database, SUMS)
+    assert rows(database, DAILY) == rows(database, ROLLED_BY_DAY)
 
 
 def rows(database: Database, query: str) -> list[tuple[Any, ...]]:
@@ -49,15 +62,15 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_several_at_once_add_every_ended_call_exactly_once(
     database: Database, rollup: Rollup, clock: FakeClock
 ) -> None:
-    calls = made_up(random.Random(2), start=NOW, hours=3, count=300, networks=["network_1"])
+    calls = made_up(random.Random(2), start=NOW, hours=30, count=300, networks=["network_1"])
     store(database, calls)
-    clock.advance(4 * 3600)
+    clock.advance(31 * 3600)
     with ThreadPoolExecutor(4) as workers:
         closed = sum(future.result() for future in [workers.submit(rollup.run) for _ in range(4)])
     closed += rollup.run()
     ended = sum(call.ended_at is not None for call in calls)
     assert (closed, open_books(database)) == (ended, len(calls) - ended)
-    assert rows(database, ROLLED) == rows(database, SUMS)
+    assert_books_are_right(database)
     assert rollup.run() == 0
 
 
@@ -88,7 +101,7 @@ def test_what_is_held_by_others_is_skipped_and_found_the_next_time(
         work.connection.execute(text("SELECT FROM model_calls ORDER BY ended_at LIMIT 1 FOR UPDATE"))
         assert worker.submit(rollup.run).result(timeout=5) == 1
     assert rollup.run() == 1
-    assert rows(database, ROLLED) == rows(database, SUMS)
+    assert_books_are_right(database)
 
 
 def test_a_batch_that_breaks_off_leaves_nothing_behind(database: Database, rollup: Rollup, clock: FakeClock) -> None:
@@ -114,4 +127,4 @@ def test_a_late_reply_changes_a_call_until_it_is_rolled_up_and_never_after(
         bill = Bill(1, 1, 0, 0, Decimal(7))
         ledger.close_billed(work.connection, call_id, bill, seconds=1.0, state="settled", error_code=None, now=clock())
     assert rows(database, "SELECT state, cost_usd FROM model_calls") == [("cancelled", Decimal("0.001"))]
-    assert rows(database, ROLLED) == rows(database, SUMS)
+    assert_books_are_right(database)

@@ -20,7 +20,7 @@ from mesh.testing import FakeClock
 from tests.builders import NOW, add_network, principal
 from tests.integration.costs.calls import Call, instant, made_up, store
 
-HOURS = 52.3
+HOURS = 80.3
 ADMIN = principal("root", Role.ADMIN)
 OF_DAY = {"start": NOW, "end": NOW + timedelta(days=1)}
 
@@ -86,7 +86,7 @@ def test_every_period_adds_up_to_the_ledger_rolled_up_or_not(
         principal("nobody"): lambda _: False,
     }
     ledger: list[Call] = []
-    for hours_passed in (20.3, 27.0, 5.0):
+    for hours_passed in (30.3, 45.0, 8.0):
         late = made_up(chance, start=NOW, hours=HOURS, count=200, networks=networks)
         store(database, late)
         ledger += late

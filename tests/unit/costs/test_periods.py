@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.costs.periods import Period, period
+from mesh.costs.periods import period
 from mesh.errors import InvalidPeriodError
 
 NOW = datetime(2026, 11, 22, 9, 30, 0, 125_000, tzinfo=UTC)
@@ -19,12 +19,12 @@ INSTANTS = st.datetimes(datetime(2026, 11, 20), datetime(2026, 11, 24), timezone
 
 
 @given(INSTANTS, INSTANTS)
-def test_hours_and_edges_together_are_the_period(one: datetime, other: datetime) -> None:
+def test_days_hours_and_edges_together_are_the_period(one: datetime, other: datetime) -> None:
     start, end = sorted((one, other))
     if start == end:
         return
-    asked = Period(start, end, NOW)
-    parts = sorted([*asked.edges, *([asked.hours] if asked.hours else [])])
+    asked = period(start, end, now=NOW)
+    parts = sorted([*asked.days, *asked.hours, *asked.edges])
     assert parts[0][0] == start
     assert parts[-1][1] == end
     assert all(first[1] == second[0] for first, second in pairwise(parts))
@@ -32,26 +32,30 @@ def test_hours_and_edges_together_are_the_period(one: datetime, other: datetime)
 
 
 @given(INSTANTS, INSTANTS)
-def test_hours_are_whole_unless_they_are_not_over(one: datetime, other: datetime) -> None:
-    hours = Period(min(one, other), max(one, other), NOW).hours
-    if hours:
-        assert hours[0].timestamp() % 3600 == 0
-        assert hours[1].timestamp() % 3600 == 0 or hours[1] >= NOW
+def test_days_and_hours_are_whole_unless_they_are_not_over(one: datetime, other: datetime) -> None:
+    if one == other:
+        return
+    asked = period(min(one, other), max(one, other), now=NOW)
+    for seconds, spans in ((86_400, asked.days), (3_600, asked.hours)):
+        for begun, ended in spans:
+            assert begun.timestamp() % seconds == 0
+            assert ended.timestamp() % seconds == 0 or ended >= NOW
 
 
-def test_nothing_of_the_default_is_left_beside_whole_hours() -> None:
-    assert period(None, None, now=NOW).edges == []
+def test_nothing_of_the_default_is_left_beside_whole_days() -> None:
+    asked = period(None, None, now=NOW)
+    assert (asked.hours, asked.edges) == ([], [])
 
 
 def test_it_reads_to_the_second_and_includes_the_present_one() -> None:
-    assert str(period(None, None, now=NOW)) == "2026-10-23T09:00:00Z to 2026-11-22T09:30:01Z"
+    assert str(period(None, None, now=NOW)) == "2026-10-23T00:00:00Z to 2026-11-22T09:30:01Z"
 
 
 def test_days_are_those_it_touches() -> None:
     midnight = datetime(2026, 11, 22, tzinfo=UTC)
-    assert Period(midnight, midnight + HOUR, NOW).days == [date(2026, 11, 22)]
-    assert Period(midnight - HOUR, midnight, NOW).days == [date(2026, 11, 21)]
-    assert len(Period(midnight - HOUR, midnight + HOUR, NOW).days) == 2
+    assert period(midnight, midnight + HOUR, now=NOW).dates == [date(2026, 11, 22)]
+    assert period(midnight - HOUR, midnight, now=NOW).dates == [date(2026, 11, 21)]
+    assert len(period(midnight - HOUR, midnight + HOUR, now=NOW).dates) == 2
 
 
 def test_only_by_the_day_is_a_period_limited() -> None:

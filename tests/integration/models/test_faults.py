@@ -1,0 +1,59 @@
+"""Nineteen kinds of fault with all providers, plain and streamed: who answers, what the breaker counts, the books."""
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+
+import pytest
+
+from mesh.db import engine as engines
+from mesh.models.litellm_calls import LiteLLMCalls
+from tests.integration.models.conftest import NAMES, PATHS, WITH_LITELLM, reach, sandbox_bases
+from tests.integration.models.faults import FAULTS, Case, expected, run
+from tests.integration.tasks.core import Core
+from tests.sandbox import Sandbox
+
+pytestmark = [
+    *WITH_LITELLM,
+    # LiteLLM reads `model_fields` of an instance when a stream ends.
+    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211"),
+]
+
+AT_ONCE = 10  # as many connections as a process has
+
+
+@pytest.fixture
+def core(database_url: str) -> Iterator[Core]:
+    engine = engines.create(database_url, name="test")
+    yield Core(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """An address that is bound, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("provider", NAMES)
+def test_a_fault_costs_its_model_one_turn_and_the_books_say_what_the_provider_has_seen(
+    provider: str, core: Core, calls: LiteLLMCalls, sandbox: Sandbox, nobody: str
+) -> None:
+    """The next model answers, or one clear error is raised, in time."""
+    network_id = core.network()
+    nowhere = reach({**sandbox_bases(sandbox), provider: nobody + PATHS[provider]})
+    for name, fault in FAULTS.items():
+        if fault.kind:
+            sandbox.fault(fault.kind, provider=provider, prompt=f"<{name}>")
+    cases = [Case(name, provider, *how) for name, *how in product(FAULTS, (False, True), (False, True))]
+    ran = []
+    for translator, reached in ((calls, True), (nowhere, False)):  # one after the other: LiteLLM's client is one loop's
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            some = [case for case in cases if (case.fault.kind is not None) is reached]
+            ran += threads.map(lambda case, by=translator: run(case, core, network_id, by), some)  # type: ignore[misc]  # a default argument of a lambda
+    sent = {call["call"]: call for call in sandbox.calls()}
+    assert len(sent) == len(sandbox.calls()), "two requests of one call"
+    assert {one.case: one.outcome(core, sent) for one in ran} == {case: expected(case) for case in cases}
