@@ -6,12 +6,12 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check lint types imports unit bench load chaos fmt clean
+.PHONY: help setup demo run test check lint types imports unit bench bench-stats load chaos budgets fmt clean
 
 help: ## This list
 	@echo 'AI Mesh Network. Begin with: make demo'
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo
 	@echo 'Arguments: make run ARGS="--port 9000"   Another Python: make setup PYTHON=python3.12'
 
@@ -47,11 +47,17 @@ unit: setup
 bench: setup ## Latency and throughput of a task, beside a control
 	@$(BIN)/python -m tests.load.bench $(ARGS)
 
+bench-stats: setup ## How long statistics take with few calls and with ten million (minutes)
+	@$(BIN)/python -m tests.load.stats $(ARGS)
+
 load: setup ## A thousand tasks at once, beside a control
 	@$(BIN)/python -m tests.load.bench --runs 0 --steps 0 --burst 1000 --rounds 1 $(ARGS)
 
 chaos: setup ## Kill processes and flush Redis while tasks run: none may be lost, none paid twice
 	@$(BIN)/pytest tests/chaos $(ARGS)
+
+budgets: setup ## Sixty-four tasks against a budget for ten, twenty times, with workers killed
+	@ROUNDS=20 $(BIN)/pytest tests/integration/workers/test_budgets.py $(ARGS)
 
 fmt: setup ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix

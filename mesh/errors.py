@@ -76,6 +76,24 @@ class ConflictError(MeshError):
     code = "conflict"
 
 
+class StaleVersionError(MeshError):
+    """The thing is no longer as the caller knows it."""
+
+    code = "precondition_failed"
+
+
+class RequestInFlightError(ConflictError):
+    """The same request is being worked on at this moment."""
+
+    code = "request_in_flight"
+
+
+class KeyReusedError(InvalidInputError):
+    """The idempotency key came with another request before."""
+
+    code = "idempotency_key_reused"
+
+
 class TooManyError(MeshError):
     """More than is allowed at once; trying again after `retry_after_seconds` may work."""
 

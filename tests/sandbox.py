@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,7 +56,7 @@ class Sandbox:
 
     def clear(self) -> None:
         """Forget the calls so far."""
-        httpx.delete(f"{self.url}/sandbox/calls").raise_for_status()
+        self._http.delete("/sandbox/calls").raise_for_status()
 
     def fault(
         self, kind: str, *, times: int | None = None, probability: float = 1.0, **match: str | int | bool | list[int]
@@ -66,7 +67,7 @@ class Sandbox:
 
     def clear_faults(self) -> None:
         """Drop all rules."""
-        httpx.delete(f"{self.url}/sandbox/faults").raise_for_status()
+        self._http.delete("/sandbox/faults").raise_for_status()
 
     def latency(self, seconds: float, *, jitter: float = 0.0, chunk: float = 0.0) -> None:
         """Change the pace, in seconds: to the first byte, at random so much more, between chunks."""
@@ -75,6 +76,7 @@ class Sandbox:
 
     def stop(self) -> None:
         """End the process; harmless when it has ended."""
+        self._http.close()
         self.process.terminate()
         try:
             self.process.communicate(timeout=STOP_SECONDS)
@@ -90,6 +92,11 @@ class Sandbox:
     ) -> None:
         self.stop()
 
+    @cached_property
+    def _http(self) -> httpx.Client:
+        """Kept, for making one takes 25 ms of CPU."""
+        return httpx.Client(base_url=self.url, trust_env=False)
+
     def _once(self, holds: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         deadline = time.monotonic() + WAIT_SECONDS
         while not holds(calls := self.calls()):
@@ -98,10 +105,10 @@ class Sandbox:
         return calls
 
     def _get(self, path: str) -> Any:  # noqa: ANN401  # any JSON value
-        return httpx.get(self.url + path).raise_for_status().json()
+        return self._http.get(path).raise_for_status().json()
 
     def _send(self, method: str, path: str, body: object) -> None:
-        answer = httpx.request(method, self.url + path, json=body)
+        answer = self._http.request(method, path, json=body)
         assert answer.is_success, answer.text
 
 

@@ -69,7 +69,8 @@ def main(pool: Pool) -> None:
     """
     settings = load()
     logging.configure(settings.log_level)
-    sys.setswitchinterval(SWITCH_SECONDS)
+    if not pool.control:  # there a token waits for its turn, with little else at work
+        sys.setswitchinterval(SWITCH_SECONDS)
     mesh = build(settings, name="mesh-control" if pool.control else "mesh-worker", prepares=not pool.control)
     holder = Holder(new_id("worker"), "worker", socket.gethostname(), os.getpid(), pool.queues, pool.slots)
     app = celery_app.create(settings, pool.queues)

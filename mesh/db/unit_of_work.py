@@ -58,10 +58,10 @@ class Database:
         self._by_statement = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
-    def begin(self, *, atomic: bool = True) -> Iterator[UnitOfWork]:
+    def begin(self, *, atomic: bool = True, within: UnitOfWork | None = None) -> Iterator[UnitOfWork]:
         """One transaction: committed at the end of the block, rolled back when it raises.
 
-        With `atomic=False` every statement is a transaction of its own, which saves two round trips: for single
+        With `within` it is that one, which ends with whoever began it.  With `atomic=False` every statement is a transaction of its own, which saves two round trips: for single
         statements, and for reads that need not agree with each other.
 
         Raises:
@@ -69,6 +69,9 @@ class Database:
                 took place is then unknown.
             ContentionError: PostgreSQL undid the transaction for the sake of another one.
         """
+        if within is not None:
+            yield within
+            return
         try:
             with (self.engine if atomic else self._by_statement).begin() as connection:
                 work = UnitOfWork(connection)

@@ -23,6 +23,13 @@ class Jobs:
             UnavailableError: the broker did not take it in 2 s.
         """
         try:
-            self._celery.send_task(name, kwargs=dict(payload), queue=queue, expires=expires_seconds, ignore_result=True)
+            self._celery.send_task(
+                name,
+                kwargs=dict(payload),
+                queue=queue,
+                expires=expires_seconds,
+                ignore_result=True,
+                kwargsrepr="...",  # what Celery shows of a job in its logs, which are not for prompts
+            )
         except BROKER_ERRORS as error:
             raise UnavailableError("The broker does not answer; try again shortly.") from error

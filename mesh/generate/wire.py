@@ -37,7 +37,7 @@ class Wire:
         ]
         self._sequence = events[-1].sequence
         try:
-            return self._redis.publish(self._channel, encode(events)) >= 0
+            return self._redis.publish(self._channel, encode(events)) > 0
         except (RedisError, OSError) as error:
             log.warning("generation_not_sent", error=type(error).__name__)
             return False

@@ -3,6 +3,7 @@
 from mesh.db.tables.base import metadata
 from mesh.db.tables.costs import budgets, model_calls, requests_hourly, usage_daily, usage_hourly
 from mesh.db.tables.events import events
+from mesh.db.tables.idempotency import idempotency_keys
 from mesh.db.tables.memory import memories
 from mesh.db.tables.networks import agents, networks
 from mesh.db.tables.security import api_keys
@@ -14,6 +15,7 @@ __all__ = [
     "api_keys",
     "budgets",
     "events",
+    "idempotency_keys",
     "memories",
     "metadata",
     "model_calls",

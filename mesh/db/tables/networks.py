@@ -18,6 +18,8 @@ networks = Table(
     Column("budget_usd", Usd),
     created_at(),
     Column("updated_at", Instant, nullable=False),
+    # One more with every change, of its agents too.
+    Column("version", Integer, nullable=False, server_default=text("1")),
     # Set by DELETE: gone for everybody at once, while the control job removes what belongs to it.
     Column("deleted_at", Instant),
     Index("ix_networks_owner_id", "owner", "id", postgresql_where=text("deleted_at IS NULL")),
@@ -37,5 +39,6 @@ agents = Table(
     Column("parameters", Json, nullable=False),
     Column("capabilities", Texts, nullable=False),
     created_at(),
+    Column("version", Integer, nullable=False, server_default=text("1")),
     UniqueConstraint("network_id", "name"),
 )

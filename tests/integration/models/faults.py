@@ -20,7 +20,6 @@ from mesh.tasks.journal import StepJournal
 from mesh.testing import AwayRedis
 from tests.builders import MODELS, Usual
 from tests.integration.models.conftest import NAMES
-from tests.integration.models.sharing import Ahead
 from tests.integration.models.test_gateway import SCHEMA, repair
 from tests.integration.models.test_litellm_calls import price
 from tests.integration.tasks.core import Core
@@ -164,7 +163,10 @@ def _complete(case: Case, models: Gateway, book: StepJournal) -> str:
     )
     try:
         reply = models.complete(
-            request, journal=book, cancellation=Cancellation(), timeout_seconds=case.fault.seconds / (1 + 3 * case.alone)
+            request,
+            journal=book,
+            cancellation=Cancellation(),
+            timeout_seconds=case.fault.seconds / (1 + 3 * case.alone),
         )
     except AllModelsFailedError as error:
         return " ".join(cause.code for _, cause in error.causes)
@@ -185,7 +187,7 @@ def _parse(text: str) -> str:
 
 
 def left_on(board: Board, model: str) -> str:
-    """What the board says of `model`: `closed`, `counted` (one failure), `out` (for `OUT_SECONDS`), and whether it rests."""
+    """What the board says of `model`: `closed`, `counted` (one failure) or `out` (for long), and whether it rests."""
     left = board.seconds_left(BREAKER + model)
     if left:
         return "out" if OUT_SECONDS - 60 < left <= OUT_SECONDS else f"open for {left} s"
@@ -196,13 +198,13 @@ def left_on(board: Board, model: str) -> str:
 def bill(row: Row[Any], sent: Mapping[str, Any] | None) -> str:
     """How a row of the ledger is charged, against what its provider has seen (None: nothing).
 
-    `exact` is the provider's count to the last digit, `estimated` no less than it, `free` nothing for nothing.
+    `exact` is the provider's count to the last digit, `estimated` no less than it, `free` nothing for a refusal.
     """
     seen = Usage(sent["prompt_tokens"], sent["completion_tokens"]) if sent else Usage()
     counted = Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.reasoning_tokens)
     true = price(MODELS.resolve(row.model), seen)
-    if row.estimated and sent and true <= row.cost_usd <= row.reserved_usd:
-        return "estimated"
+    if row.estimated and true <= row.cost_usd <= row.reserved_usd:
+        return "estimated" if sent else "estimated, unseen"
     if not row.estimated and counted == seen and row.cost_usd == true > 0 and sent and sent["status"] == 200:
         return "exact"
     if not row.estimated and row.cost_usd == 0 and counted == Usage() and (not sent or sent["status"] >= 400):

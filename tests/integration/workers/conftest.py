@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,6 +27,9 @@ from tests.sandbox import Sandbox, sandbox, sandbox_process
 from tests.system import eventually, part
 
 __all__ = ["sandbox", "sandbox_process"]
+
+# Four seconds of computing, when nothing else computes.
+START_SECONDS = 60.0
 
 SECRETS = "v1:" + "s" * 32
 SPECIALIST = AgentConfig("Content Specialist", "content")
@@ -52,7 +56,8 @@ class Fleet:
     def serving(self, *processes: "subprocess.Popen[bytes]") -> None:
         """Return when all of these hold their leases."""
         for process in processes:
-            eventually(lambda process=process: self._serves(process), every=0.05)  # type: ignore[misc]  # a default argument of a lambda
+            serves = partial(self._serves, process)
+            eventually(serves, START_SECONDS, every=0.05)
 
     def kill(self, process: "subprocess.Popen[bytes]") -> None:
         """Kill (-9) a part."""
@@ -130,22 +135,23 @@ def fleet(database_url: str, redis_flushed: str, sandbox: Sandbox, tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def shared_fleet(
-    postgres_url: str,
-    migrated_database: str,
-    redis_url: str,
-    sandbox_process: Sandbox,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Fleet]:
-    """A system with one worker, for all tests of a module that leave it alive."""
+def module_database_url(postgres_url: str, migrated_database: str) -> str:
+    """A database of the module's own, with the newest schema and nothing in it."""
     name = f"workers_{uuid4().hex}"
     admin = create_engine(postgres_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {migrated_database}"))
-    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    return make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="module")
+def shared_fleet(
+    module_database_url: str, redis_url: str, sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
+    """A system with one worker, for all tests of a module that leave it alive."""
     # A Valkey database of its own: its worker would take the permits of a test's own system, and claim nothing.
     apart = redis_url.removesuffix("/0") + "/1"
-    with fleet_on(url, apart, sandbox_process, tmp_path_factory.mktemp("fleet")) as system:
+    with fleet_on(module_database_url, apart, sandbox_process, tmp_path_factory.mktemp("fleet")) as system:
         system.serving(system.worker())
         yield system
 

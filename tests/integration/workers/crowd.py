@@ -37,8 +37,8 @@ class Watch:
 
 def scenario(fleet: Fleet) -> str:
     """Run it; answers what there is to say."""
-    first = fleet.worker(slots=16)
-    fleet.serving(first)
+    first, second = fleet.worker(slots=8), fleet.worker(slots=8)
+    fleet.serving(first, second)
     network_id = fleet.network()
     fleet.ended(network_id, fleet.submit(network_id))
     price = fleet.rows("SELECT sum(cost_usd) AS usd FROM model_calls")[0].usd
@@ -54,8 +54,6 @@ def scenario(fleet: Fleet) -> str:
         assert before >= EXPECTED, f"{before} of {done} completed before anything paused"
         assert _tasks(fleet, "paused") == TASKS - done
         # Once more, and a worker dies in the middle: what it had under way is charged in full.
-        second = fleet.worker(slots=16)
-        fleet.serving(second)
         _limit(fleet, (2 + done + 2 * COVERED) * price)
         eventually(lambda: _tasks(fleet, "completed") > done + 2, SECONDS, every=0.05)
         fleet.kill(first)
@@ -76,7 +74,7 @@ def watching(fleet: Fleet) -> Iterator[Watch]:
     watch, done = Watch(), threading.Event()
 
     def look() -> None:
-        while not done.wait(0.01):
+        while not done.wait(0.02):
             [row] = fleet.rows(_BUDGET, id=NAME)
             watch.looks += 1
             if row.spent_usd + row.reserved_usd > row.limit_usd:
