@@ -6,12 +6,12 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check lint types imports unit bench bench-stats load chaos budgets fmt clean
+.PHONY: help setup demo run test check lint types imports unit bench bench-stats bench-generate load chaos budgets fmt clean
 
 help: ## This list
 	@echo 'AI Mesh Network. Begin with: make demo'
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 24
 	@echo
 	@echo 'Arguments: make run ARGS="--port 9000"   Another Python: make setup PYTHON=python3.12'
 
@@ -49,6 +49,9 @@ bench: setup ## Latency and throughput of a task, beside a control
 
 bench-stats: setup ## How long statistics take with few calls and with ten million (minutes)
 	@$(BIN)/python -m tests.load.stats $(ARGS)
+
+bench-generate: setup ## The first token of a direct generation, beside the bare provider's
+	@$(BIN)/python -m tests.load.generate $(ARGS)
 
 load: setup ## A thousand tasks at once, beside a control
 	@$(BIN)/python -m tests.load.bench --runs 0 --steps 0 --burst 1000 --rounds 1 $(ARGS)

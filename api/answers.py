@@ -5,12 +5,16 @@ changes the tag.  What `If-Match` is held against is the version alone, since a 
 other changes, and not with counts.
 """
 
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Protocol
 
 from flask import Response, request
 from pydantic import BaseModel
+
+
+_TAG = re.compile(r"([0-9]{1,10})\.[0-9a-f]{16}")
 
 
 class Versioned(Protocol):
@@ -51,5 +55,5 @@ def expected_versions() -> frozenset[int] | None:
     """
     if "If-Match" not in request.headers or request.if_match.star_tag:
         return None
-    versions = (tag.partition(".")[0] for tag in request.if_match.as_set())
-    return frozenset(int(version) for version in versions if version.isdecimal() and version.isascii())
+    found = map(_TAG.fullmatch, request.if_match.as_set())
+    return frozenset(int(match[1]) for match in found if match)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,29 @@ class NewNetwork:
     budget_usd: Decimal | None = None
 
 
+class NetworkChanges(TypedDict, total=False):
+    """What of a network is to be changed, named as the columns are."""
+
+    name: str
+    description: str
+    shared_context: Mapping[str, Any]
+    max_iterations: int
+    timeout_seconds: int
+    model_selection: Mapping[str, Any]
+
+
+class AgentChanges(TypedDict, total=False):
+    """What of an agent is to be changed, named as the columns are."""
+
+    name: str
+    type: str
+    model: str | None
+    description: str
+    instructions: str
+    parameters: Mapping[str, float | int]
+    capabilities: list[str]
+
+
 @dataclass(frozen=True)
 class AgentView:
     """An agent of a network; `working` while a step of it runs."""
@@ -49,6 +72,7 @@ class AgentView:
     capabilities: tuple[str, ...]
     status: Literal["idle", "working"]
     created_at: datetime
+    version: int
 
 
 @dataclass(frozen=True)
@@ -71,3 +95,4 @@ class NetworkView:
     memory_count: int
     created_at: datetime
     updated_at: datetime
+    version: int

@@ -46,8 +46,8 @@ def scenario(fleet: Fleet, *, calls: int, kills: int) -> str:
     for kind, subject_id in ((Kind.USER, LOCAL.user_id), (Kind.NETWORK, network_id)):
         fleet.mesh.budgets.put(ADMIN, kind, subject_id, limit_usd=PLENTY_USD, period="total")
     fleet.sandbox.latency(LATENCY_SECONDS, jitter=JITTER_SECONDS)
-    for at, kind in enumerate(FAULTS, 1):
-        fleet.sandbox.fault(kind, nth=list(range(at * EVERY, 2 * calls, len(FAULTS) * EVERY)))
+    for at, fault in enumerate(FAULTS, 1):
+        fleet.sandbox.fault(fault, nth=list(range(at * EVERY, 2 * calls, len(FAULTS) * EVERY)))
     fleet.serving(*workers)
     for wave in count(1):
         for number in range(WAVE):

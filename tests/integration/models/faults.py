@@ -34,7 +34,7 @@ Line = tuple[str, str, str | None, str]
 class Fault:
     """A kind of the sandbox's (None: nobody listens), the code that it comes to, and for each of its calls the bill.
 
-    `breaker` is what its end leaves on the board; `seconds` is what the completion is given.
+    `breaker` is what its end leaves on the board; `seconds` is what a completion by all providers is given.
     """
 
     kind: str | None
@@ -84,6 +84,11 @@ class Case:
         return INVALID if self.name == "truncated" and not self.stream else FAULTS[self.name]
 
     @property
+    def seconds(self) -> float:
+        """What it is given: for each model the same."""
+        return self.fault.seconds / (len(NAMES) if self.alone else 1)
+
+    @property
     def mark(self) -> str:
         """What its prompt has, and no other fault's."""
         return f"<{self.name}>"
@@ -129,7 +134,7 @@ class Ran:
         rows = [
             (row.provider, row.state, row.error_code, bill(row, sent.get(row.id))) for row in core.calls(self.task_id)
         ]
-        return Outcome(self.ended, self.breaker, rows, self.seconds < self.case.fault.seconds + GRACE_SECONDS)
+        return Outcome(self.ended, self.breaker, rows, self.seconds < self.case.seconds + GRACE_SECONDS)
 
 
 def run(case: Case, core: Core, network_id: str, calls: Translator) -> Ran:
@@ -162,12 +167,7 @@ def _complete(case: Case, models: Gateway, book: StepJournal) -> str:
         on_text=(lambda _text: None) if case.stream else None,
     )
     try:
-        reply = models.complete(
-            request,
-            journal=book,
-            cancellation=Cancellation(),
-            timeout_seconds=case.fault.seconds / (1 + 3 * case.alone),
-        )
+        reply = models.complete(request, journal=book, cancellation=Cancellation(), timeout_seconds=case.seconds)
     except AllModelsFailedError as error:
         return " ".join(cause.code for _, cause in error.causes)
     except DeadlineExceededError as error:

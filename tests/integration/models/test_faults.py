@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -14,7 +15,7 @@ from mesh.models.calls import Cancellation, Completion
 from mesh.models.litellm_calls import LiteLLMCalls
 from mesh.testing import AwayRedis
 from tests.integration.models.conftest import MESSAGES, NAMES, PATHS, WITH_LITELLM, reach, sandbox_bases
-from tests.integration.models.faults import FAULTS, Case, expected, gateway, run
+from tests.integration.models.faults import FAULTS, Case, Ran, expected, gateway, run
 from tests.integration.models.sharing import Ahead
 from tests.integration.models.test_gateway import Unwritten
 from tests.integration.tasks.core import Core
@@ -55,11 +56,11 @@ def test_a_fault_costs_its_model_one_turn_and_the_books_say_what_the_provider_ha
         if fault.kind:
             sandbox.fault(fault.kind, provider=provider, prompt=f"<{name}>")
     cases = [Case(name, provider, *how) for name, *how in product(FAULTS, (False, True), (False, True))]
-    ran = []
+    ran: list[Ran] = []
     for translator, reached in ((calls, True), (nowhere, False)):  # one after the other: LiteLLM's client is one loop's
+        complete = partial(run, core=core, network_id=network_id, calls=translator)
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            some = [case for case in cases if (case.fault.kind is not None) is reached]
-            ran += threads.map(lambda case, by=translator: run(case, core, network_id, by), some)  # type: ignore[misc]  # a default argument of a lambda
+            ran += threads.map(complete, [case for case in cases if (case.fault.kind is not None) is reached])
     sent = {call["call"]: call for call in sandbox.calls()}
     assert len(sent) == len(sandbox.calls()), "two requests of one call"
     assert {one.case: one.outcome(core, sent) for one in ran} == {case: expected(case) for case in cases}
