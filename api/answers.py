@@ -13,7 +13,6 @@ from typing import Protocol
 from flask import Response, request
 from pydantic import BaseModel
 
-
 _TAG = re.compile(r"([0-9]{1,10})\.[0-9a-f]{16}")
 
 

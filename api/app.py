@@ -9,7 +9,20 @@ from flask import Flask
 
 from api import auth, context, errors, request, usage
 from api.cursors import Cursors
-from api.resources import agents, budgets, generate, health, memory, networks, security, stats, streams, tasks
+from api.resources import (
+    agents,
+    budgets,
+    generate,
+    health,
+    memory,
+    networks,
+    openapi,
+    security,
+    stats,
+    streams,
+    tasks,
+    tickets,
+)
 from mesh.security import policy
 from mesh.security.keyring import Keyring
 
@@ -38,11 +51,13 @@ def create_app(mesh: "Mesh") -> Flask:
         agents.blueprint,
         tasks.blueprint,
         memory.blueprint,
+        tickets.blueprint,
         budgets.blueprint,
         stats.blueprint,
         generate.blueprint,
         security.blueprint,
         health.blueprint,
+        openapi.blueprint,
     ):
         app.register_blueprint(blueprint, url_prefix=BASE)
     app.register_blueprint(streams.blueprint(mesh))

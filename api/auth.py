@@ -35,17 +35,19 @@ def _authenticate() -> None:
     operation = request.endpoint
     if operation is None or POLICY[operation].public:
         return
-    g.principal = _identify()
+    g.principal = _identify(tickets=POLICY[operation].tickets)
     authorize(g.principal, operation)
     for name, value in (request.view_args or {}).items():
         if name.endswith("_id") and not _ID.fullmatch(value):
             raise NotFoundError(f"There is no such {name.removesuffix('_id')}.")
 
 
-def _identify() -> Principal:
+def _identify(*, tickets: bool = False) -> Principal:
     credentials = _credentials()
     if credentials is not None:
         return mesh().keys.verify(credentials)
+    if tickets and "ticket" in request.args:
+        return mesh().tickets.redeem(request.args["ticket"], (request.view_args or {})["task_id"])
     if mesh().settings.auth == "local":
         return LOCAL
     raise UnauthenticatedError("Send an API key: X-API-Key: <key>, or Authorization: Bearer <key>.")

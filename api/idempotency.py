@@ -9,18 +9,17 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from hashlib import sha256
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec
 
 from flask import Response, request
 
 from api.context import mesh, principal
 from api.errors import MalformedRequestError
 from mesh.db.idempotency import Kept
-
-if TYPE_CHECKING:
-    from mesh.db.unit_of_work import UnitOfWork
+from mesh.db.unit_of_work import UnitOfWork
 
 P = ParamSpec("P")
+Transaction = UnitOfWork | None
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
@@ -31,14 +30,14 @@ _KEPT_HEADERS = ("Content-Type", "Location", "ETag", "Cache-Control")
 
 def idempotent(
     secret: str | None = None, *, repeats: bool = False
-) -> Callable[[Callable[Concatenate["UnitOfWork | None", P], Response]], Callable[P, Response]]:
-    """For views that create; they are given the transaction to work in, or None for one of their own.
+) -> Callable[[Callable[Concatenate[Transaction, P], Response]], Callable[P, Response]]:
+    """For views that create; they are given the transaction to work in, or None: then it is the service's own.
 
     `secret` is a member of the answer that is not stored: it is null when the answer is given again.  With `repeats`
     nothing of it is: the view makes no row, and is asked again.
     """
 
-    def decorate(view: Callable[Concatenate["UnitOfWork | None", P], Response]) -> Callable[P, Response]:
+    def decorate(view: Callable[Concatenate[Transaction, P], Response]) -> Callable[P, Response]:
         @wraps(view)
         def answer(*args: P.args, **kwargs: P.kwargs) -> Response:
             if HEADER not in request.headers:
@@ -64,7 +63,7 @@ def _id() -> bytes:
     key = request.headers[HEADER]
     if not _KEY.fullmatch(key):
         raise MalformedRequestError(f"{HEADER} must be 1 to 255 visible ASCII characters.")
-    return sha256("\n".join((principal().user_id, request.path, key)).encode()).digest()
+    return sha256(f"{principal().user_id}\n{request.path}\n{key}".encode()).digest()
 
 
 def _kept(response: Response, secret: str | None, *, repeats: bool) -> Kept:

@@ -102,5 +102,6 @@ def _finish(response: Response) -> Response:
     headers = response.headers
     headers["X-Request-ID"] = g.request_id
     headers.setdefault("Cache-Control", "no-store")
-    headers.extend(_SECURITY_HEADERS)
+    for name, value in _SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
     return response

@@ -12,6 +12,7 @@ from enum import Enum, auto
 from gevent.event import Event
 from gevent.queue import Empty, SimpleQueue
 
+from api.stream_texts import TextsSent
 from mesh.events.log import StoredEvent
 
 STALLED_AT = 1_000
@@ -76,12 +77,35 @@ class Batch:
         return self._encoded[wire]
 
 
+class Piece(Batch):
+    """A token: it comes among batches, and has no number."""
+
+    @property
+    def token(self) -> StoredEvent:
+        """The token itself."""
+        return self.events[0]
+
+
 class Reader:
     """One open stream: how far it was sent, and what waits for it."""
 
-    def __init__(self, wire: Format, position: int, *, key_id: str | None, connection: socket.socket | None) -> None:
-        """`connection` is the caller's, shut when it stalls: whoever is blocked in sending sees no flag."""
+    def __init__(
+        self,
+        wire: Format,
+        position: int,
+        *,
+        key_id: str | None,
+        connection: socket.socket | None,
+        texts: TextsSent | None = None,
+        seen: int = 0,
+    ) -> None:
+        """`connection` is the caller's, shut when it stalls: whoever is blocked in sending sees no flag.
+
+        A reader with `texts` is sent tokens too.  Events after `position` up to `seen` are taken note of, not sent.
+        """
         self.wire = wire
+        self.texts = texts
+        self._seen = seen
         self.position = position
         self.complete = False  # the last event sent was `complete`
         self.key_id = key_id
@@ -122,7 +146,10 @@ class Reader:
     def send(self, batch: Batch) -> bytes:
         """The bytes of `batch`, which is counted as sent."""
         self.position, self.complete = batch.last, batch.completes
-        return batch.encoded(self.wire)
+        if self.texts is not None:
+            self.texts.learn(batch.events)
+        news = batch.after(self._seen)
+        return news.encoded(self.wire) if news else b""
 
     def _shut(self, how: int) -> None:
         if self._connection is not None:
@@ -142,14 +169,22 @@ class Topic:
         self.readers: set[Reader] = set()
         self.standing = Event()  # no need to wait for the subscription (any more)
         self.position: int | None = None  # every event up to here was delivered; None until the first reader is set
+        self._early: list[StoredEvent] = []  # tokens that came before the event that they follow
 
     def settle(self, position: int) -> None:
         """A reader has got all that is stored up to `position`: deliver what comes next."""
         if self.position is None:
             self.position = position
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody here wants tokens."""
+        return any(reader.texts is not None for reader in self.readers)
+
     def deliver(self, events: Sequence[StoredEvent]) -> bool:
         """Hand on what is new; False when numbers before it are missing, and then nothing is handed on."""
+        if events[0].sequence == 0:
+            return min(map(self._show, events))  # all of them, also past one that came early
         batch = Batch(events) if self.position is None else Batch(events).after(self.position)
         if batch is None:
             return True
@@ -158,4 +193,18 @@ class Topic:
         self.position = batch.last
         for reader in tuple(self.readers):
             reader.offer(batch)
+        early, self._early = self._early, []
+        for one in early:
+            self._show(one)
+        return True
+
+    def _show(self, token: StoredEvent) -> bool:
+        if self.position is not None and token.data["sequence"] > self.position:
+            if len(self._early) < STALLED_AT:  # what is left out is read from Redis, as any gap
+                self._early.append(token)
+            return False
+        piece = Piece([token])
+        for reader in tuple(self.readers):
+            if reader.texts is not None:
+                reader.offer(piece)
         return True

@@ -8,7 +8,7 @@ is delivered.  A number that is not the next one means: read the rows again.
 import random
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import FrameType
 
@@ -17,15 +17,17 @@ import structlog
 from gevent.event import Event
 from gevent.queue import Empty, SimpleQueue
 
-from api.stream_topics import Batch, Reader, Signal, Topic
+from api.stream_topics import Batch, Piece, Reader, Signal, Topic
 from mesh.errors import UnavailableError
 from mesh.events.live import LOST, SKIP_SECONDS, Live, LiveConnection
 from mesh.events.log import EventLog
+from mesh.events.texts import WATCHED_SECONDS, Texts
 
 READ_LIMIT = 200
 JOIN_SECONDS = 1.0
 RECONNECT_SECONDS = (0.1, 2.0)
 FAREWELL_MILLISECONDS = (500, 5_000)
+WATCH_SECONDS = WATCHED_SECONDS / 3
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +40,7 @@ class Hub:
         events: EventLog,
         key_is_live: Callable[[str], bool],
         connect: Callable[[], LiveConnection],
+        texts: Texts,
         *,
         beat_seconds: float = 15.0,
         poll_seconds: float = 1.0,
@@ -46,10 +49,12 @@ class Hub:
         self._events = events
         self._key_is_live = key_is_live
         self._connect = connect
+        self._texts = texts
         self._beat_seconds = beat_seconds
         self._poll_seconds = poll_seconds
         self._topics: dict[str, Topic] = {}
         self._changed: SimpleQueue[str] = SimpleQueue()  # tasks that got their first reader, or lost their last
+        self._watched: SimpleQueue[str] = SimpleQueue()  # tasks that got somebody who wants tokens
         self._behind: set[Topic] = set()  # topics whose rows have to be read
         self._wake = Event()
         self._away = False
@@ -68,9 +73,13 @@ class Hub:
         try:
             topic.standing.wait(JOIN_SECONDS)
             yield from self._replay(topic, reader)
+            if reader.texts is not None and not reader.complete:
+                yield from self._catch_up_texts(reader, reader.texts.running)
             while not reader.complete:
                 item = reader.take()
-                if isinstance(item, Batch):
+                if isinstance(item, Piece):
+                    yield from self._show(reader, item)
+                elif isinstance(item, Batch):
                     yield from self._forward(topic, reader, item)
                 elif item is Signal.BEAT:
                     yield reader.wire.heartbeat
@@ -92,6 +101,11 @@ class Hub:
         self._leave(topic, reader)
         raise UnavailableError("Redis does not answer, and this stream needs it; try again shortly.")
 
+    def watch(self, task_id: str) -> None:
+        """Have models stream to the task; while somebody reads it with tokens this is done by itself."""
+        self._start()
+        self._watched.put(task_id)
+
     def drain(self) -> None:
         """End all streams, telling each caller to come back in a while; those that open from now on end at once."""
         self._draining = True
@@ -108,6 +122,28 @@ class Hub:
                 return
         # A gap, or a `complete`, which a resumed task goes on after.
         yield from self._replay(topic, reader)
+
+    def _show(self, reader: Reader, piece: Piece) -> Iterator[bytes]:
+        if reader.texts is None:
+            return
+        if gap := reader.texts.gap(piece.token):
+            yield from self._catch_up_texts(reader, gap)
+        news = reader.texts.news(piece.token)
+        if news is not None:
+            yield piece.encoded(reader.wire) if news is piece.token else reader.wire.event(news)
+
+    def _catch_up_texts(self, reader: Reader, wanted: Mapping[str, int]) -> Iterator[bytes]:
+        if reader.texts is None or not wanted or self._away:
+            return
+        try:
+            found = self._texts.so_far(wanted)
+        except LOST as error:
+            log.warning("texts_not_read", error=type(error).__name__)
+            return
+        for step_id, text in found.items():
+            event = reader.texts.caught_up(step_id, text)
+            if event is not None:
+                yield reader.wire.event(event)
 
     def _replay(self, topic: Topic, reader: Reader) -> Iterator[bytes]:
         while not reader.ending:
@@ -132,6 +168,8 @@ class Hub:
             if self._away:
                 topic.standing.set()
         topic.readers.add(reader)
+        if reader.texts is not None:
+            self._watched.put(task_id)
         if self._draining:
             reader.offer(Signal.DRAIN)
         return topic
@@ -148,7 +186,7 @@ class Hub:
     def _start(self) -> None:
         if not self._started:
             self._started = True
-            for work in (self._listen, self._repair, self._poll, self._beat):
+            for work in (self._listen, self._repair, self._poll, self._beat, self._mark_new, self._mark_all):
                 gevent.spawn(self._forever, work)
 
     def _forever(self, work: Callable[[], None]) -> None:
@@ -255,6 +293,23 @@ class Hub:
                 topic.deliver(rows)
             if len(rows) < READ_LIMIT:
                 return
+
+    # Redis: who wants tokens, for those who ask models.
+
+    def _mark_new(self) -> None:
+        self._mark([self._watched.get()])
+
+    def _mark_all(self) -> None:
+        gevent.sleep(WATCH_SECONDS)
+        self._mark([topic.task_id for topic in self._topics.values() if topic.watched])
+
+    def _mark(self, task_ids: Sequence[str]) -> None:
+        if not task_ids or self._away:
+            return
+        try:
+            self._texts.watch(task_ids)
+        except LOST as error:
+            log.warning("watched_tasks_not_marked", error=type(error).__name__)
 
     def _poll(self) -> None:
         gevent.sleep(self._poll_seconds)

@@ -12,6 +12,7 @@ from mesh.costs.budgets import Budgets
 from mesh.costs.rollup import Rollup
 from mesh.costs.statistics import Statistics
 from mesh.db import engine
+from mesh.db.idempotency import Idempotency
 from mesh.db.unit_of_work import Database
 from mesh.dispatch.jobs import Jobs
 from mesh.dispatch.permits import Permits
@@ -36,12 +37,15 @@ from mesh.models.shared import SharedRedis
 from mesh.networks.service import Networks
 from mesh.networks.views import AgentConfig
 from mesh.retention.purge import Purge
+from mesh.security.keyring import Keyring
 from mesh.security.keys import Keys
 from mesh.tasks.execution import Execution
 from mesh.tasks.orchestrator import Orchestrator
 from mesh.tasks.service import Tasks
 from mesh.tasks.sweep import Sweep
+from mesh.tasks.tickets import Tickets
 from mesh.tasks.wakeups import Wakeups
+from mesh.tasks.watching import Watching
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Mesh:
     board: Board
     generations: Generations
     events: EventLog
+    idempotency: Idempotency
     health: Health
     purge: Purge
     rollup: Rollup
@@ -72,6 +77,12 @@ class Mesh:
     def keys(self) -> Keys:
         """API keys; made on first use, since only the API and the command line need MESH_SECRETS."""
         return Keys(self.database, self.settings.secrets.get_secret_value(), clock.now)
+
+    @cached_property
+    def tickets(self) -> Tickets:
+        """Stream tickets; as `keys`."""
+        keyring = Keyring.parse(self.settings.secrets.get_secret_value())
+        return Tickets(self.database, keyring, self.keys, clock.now, local=self.settings.auth == "local")
 
 
 def build(settings: Settings, *, name: str, prepares: bool = False) -> Mesh:
@@ -120,7 +131,8 @@ def build(settings: Settings, *, name: str, prepares: bool = False) -> Mesh:
             Slots(connect(settings.redis_url), per_user=settings.generate_per_user),
         ),
         events=EventLog(database),
-        health=Health(database, settings, clock.now),
+        idempotency=Idempotency(database, clock.now),
+        health=Health(database, settings, clock.now, breakers=partial(breaker_states, board)),
         purge=Purge(database),
         rollup=Rollup(database, clock.now),
     )
@@ -161,6 +173,7 @@ def build_execution(mesh: Mesh, *, worker_id: str, queues: Sequence[str]) -> Exe
         worker_id=worker_id,
         queues=queues,
         sandbox=mesh.settings.sandbox,
+        watching=Watching(SharedRedis(mesh.settings.redis_url), mesh.live, clock.now),
     )
 
 

@@ -1,7 +1,7 @@
 """Health: how each part does, for people, monitors and whoever starts processes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,9 +53,19 @@ class Health:
     """Looks at every part, each for a second or two at most."""
 
     def __init__(
-        self, database: Database, settings: Settings, clock: Clock, *, database_seconds: float = DATABASE_SECONDS
+        self,
+        database: Database,
+        settings: Settings,
+        clock: Clock,
+        *,
+        breakers: Callable[[], Mapping[str, str]],
+        database_seconds: float = DATABASE_SECONDS,
     ) -> None:
-        """`database_seconds` bound each look at the database, whether a connection is waited for or an answer."""
+        """`breakers` tells the models whose breaker is not closed.
+
+        `database_seconds` bound each look at the database, whether a connection is waited for or an answer.
+        """
+        self._breakers = breakers
         self._database = database
         self._database_seconds = database_seconds
         self._answer = _Look(self._ask_database)
@@ -77,17 +87,17 @@ class Health:
         components = {"redis": _timed(self._ping_redis)}
         components["database"] = _timed(lambda: self._read_database(components))
         # As this process sees it: workers may have keys that the API need not have.
-        components["models"] = {
-            "status": "healthy",
-            "latency_seconds": 0.0,
-            "providers": self._providers,
-            "sandbox": self._sandbox,
-        }
+        components["models"] = _timed(self._look_at_models)
         states = {part["status"] for part in components.values()}
         status: Status = "healthy" if states == {"healthy"} else "degraded"
         if components["database"]["status"] == "unhealthy":
             status = "unhealthy"
         return HealthReport(status, components, self._clock())
+
+    def _look_at_models(self) -> dict[str, Any]:
+        """Models that rest do not make it worse than healthy: others answer in their place."""
+        breakers = dict(self._breakers())
+        return {"status": "healthy", "providers": self._providers, "sandbox": self._sandbox, "breakers": breakers}
 
     def ready(self) -> Status:
         """Whether work is accepted: `healthy`, or `unhealthy` while the database does not answer in time."""

@@ -1,23 +1,26 @@
-"""Agents of a network: POST, GET, DELETE .../agents."""
+"""Agents of a network: POST, GET, PATCH, DELETE .../agents."""
 
 from flask import Blueprint, Response
 
-from api.answers import made
+from api.answers import answer, expected_versions, made, tagged
 from api.context import mesh, principal
+from api.idempotency import Transaction, idempotent
 from api.pagination import page
 from api.request import body, no_parameters, parameters
 from api.schemas.base import Page, Paging
-from api.schemas.networks import AddAgent, Agent
+from api.schemas.networks import AddAgent, Agent, ChangeAgent
 
 blueprint = Blueprint("agents", __name__)
 
 
 @blueprint.post("/networks/<network_id>/agents")
-def add(network_id: str) -> Response:
+@idempotent()
+def add(within: Transaction, network_id: str) -> Response:
     """Add an agent to a network."""
     no_parameters()
-    view = mesh().networks.add_agent(principal(), network_id, body(AddAgent).agent_config.to_domain())
-    return made(Agent, view, f"/networks/{network_id}/agents/{view.agent_id}")
+    config = body(AddAgent).agent_config.to_domain()
+    view = mesh().networks.add_agent(principal(), network_id, config, within=within)
+    return tagged(made(Agent, view, f"/networks/{network_id}/agents/{view.agent_id}"), view)
 
 
 @blueprint.get("/networks/<network_id>/agents", endpoint="list")
@@ -31,9 +34,26 @@ def list_(network_id: str) -> Response:
     )
 
 
+@blueprint.get("/networks/<network_id>/agents/<agent_id>")
+def get(network_id: str, agent_id: str) -> Response:
+    """One agent."""
+    no_parameters()
+    view = mesh().networks.get_agent(principal(), network_id, agent_id)
+    return tagged(answer(Agent, view), view)
+
+
+@blueprint.patch("/networks/<network_id>/agents/<agent_id>")
+def change(network_id: str, agent_id: str) -> Response:
+    """Change an agent; what is left out stays as it is."""
+    no_parameters()
+    changes = body(ChangeAgent).to_domain()
+    view = mesh().networks.change_agent(principal(), network_id, agent_id, changes, if_version=expected_versions())
+    return tagged(answer(Agent, view), view)
+
+
 @blueprint.delete("/networks/<network_id>/agents/<agent_id>")
 def remove(network_id: str, agent_id: str) -> Response:
     """Remove an agent from its network."""
     no_parameters()
-    mesh().networks.remove_agent(principal(), network_id, agent_id)
+    mesh().networks.remove_agent(principal(), network_id, agent_id, if_version=expected_versions())
     return Response(status=204)

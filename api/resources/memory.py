@@ -1,23 +1,25 @@
-"""Shared memory of a network: POST, GET .../memory."""
+"""Shared memory of a network: POST, GET, PATCH, DELETE .../memory."""
 
 from flask import Blueprint, Response
 
-from api.answers import made
+from api.answers import answer, expected_versions, made, tagged
 from api.context import mesh, principal
+from api.idempotency import Transaction, idempotent
 from api.pagination import page
 from api.request import body, no_parameters, parameters
 from api.schemas.base import Page
-from api.schemas.memory import AddMemory, ListMemory, MemoryItem
+from api.schemas.memory import AddMemory, ChangeMemory, ListMemory, MemoryItem
 
 blueprint = Blueprint("memory", __name__)
 
 
 @blueprint.post("/networks/<network_id>/memory")
-def add(network_id: str) -> Response:
+@idempotent()
+def add(within: Transaction, network_id: str) -> Response:
     """Remember an item."""
     no_parameters()
-    view = mesh().memory.add(principal(), network_id, body(AddMemory).to_domain())
-    return made(MemoryItem, view, f"/networks/{network_id}/memory/{view.memory_id}")
+    view = mesh().memory.add(principal(), network_id, body(AddMemory).to_domain(), within=within)
+    return tagged(made(MemoryItem, view, f"/networks/{network_id}/memory/{view.memory_id}"), view)
 
 
 @blueprint.get("/networks/<network_id>/memory", endpoint="list")
@@ -40,3 +42,28 @@ def list_(network_id: str) -> Response:
         lambda view: view.memory_id,
         ranked=asked.query is not None,
     )
+
+
+@blueprint.get("/networks/<network_id>/memory/<memory_id>")
+def get(network_id: str, memory_id: str) -> Response:
+    """One item."""
+    no_parameters()
+    view = mesh().memory.get(principal(), network_id, memory_id)
+    return tagged(answer(MemoryItem, view), view)
+
+
+@blueprint.patch("/networks/<network_id>/memory/<memory_id>")
+def change(network_id: str, memory_id: str) -> Response:
+    """Change an item; what is left out stays as it is."""
+    no_parameters()
+    changes = body(ChangeMemory).to_domain()
+    view = mesh().memory.change(principal(), network_id, memory_id, changes, if_version=expected_versions())
+    return tagged(answer(MemoryItem, view), view)
+
+
+@blueprint.delete("/networks/<network_id>/memory/<memory_id>")
+def remove(network_id: str, memory_id: str) -> Response:
+    """Forget an item."""
+    no_parameters()
+    mesh().memory.remove(principal(), network_id, memory_id, if_version=expected_versions())
+    return Response(status=204)

@@ -1,23 +1,25 @@
-"""Networks: POST, GET, DELETE /networks."""
+"""Networks: POST, GET, PATCH, DELETE /networks."""
 
 from flask import Blueprint, Response
 
-from api.answers import answer, made
+from api.answers import answer, expected_versions, made, tagged
 from api.context import mesh, principal
+from api.idempotency import Transaction, idempotent
 from api.pagination import page
 from api.request import body, no_parameters, parameters
 from api.schemas.base import Page, Paging
-from api.schemas.networks import CreateNetwork, Network
+from api.schemas.networks import ChangeNetwork, CreateNetwork, Network
 
 blueprint = Blueprint("networks", __name__)
 
 
 @blueprint.post("/networks")
-def create() -> Response:
+@idempotent()
+def create(within: Transaction) -> Response:
     """Make a network."""
     no_parameters()
-    view = mesh().networks.create(principal(), body(CreateNetwork).to_domain())
-    return made(Network, view, f"/networks/{view.network_id}")
+    view = mesh().networks.create(principal(), body(CreateNetwork).to_domain(), within=within)
+    return tagged(made(Network, view, f"/networks/{view.network_id}"), view)
 
 
 @blueprint.get("/networks", endpoint="list")
@@ -35,12 +37,22 @@ def list_() -> Response:
 def get(network_id: str) -> Response:
     """One network."""
     no_parameters()
-    return answer(Network, mesh().networks.get(principal(), network_id))
+    view = mesh().networks.get(principal(), network_id)
+    return tagged(answer(Network, view), view)
+
+
+@blueprint.patch("/networks/<network_id>")
+def change(network_id: str) -> Response:
+    """Change a network; what is left out stays as it is."""
+    no_parameters()
+    changes = body(ChangeNetwork).to_domain()
+    view = mesh().networks.change(principal(), network_id, changes, if_version=expected_versions())
+    return tagged(answer(Network, view), view)
 
 
 @blueprint.delete("/networks/<network_id>")
 def delete(network_id: str) -> Response:
     """Delete a network."""
     no_parameters()
-    mesh().networks.delete(principal(), network_id)
+    mesh().networks.delete(principal(), network_id, if_version=expected_versions())
     return Response(status=204)

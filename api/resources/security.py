@@ -4,6 +4,7 @@ from flask import Blueprint, Response
 
 from api.answers import made
 from api.context import mesh
+from api.idempotency import Transaction, idempotent
 from api.pagination import page
 from api.request import body, no_parameters, parameters
 from api.schemas.base import Page
@@ -13,10 +14,11 @@ blueprint = Blueprint("security", __name__)
 
 
 @blueprint.post("/security/api-keys")
-def create_key() -> Response:
-    """Make a key; its secret is in this answer and nowhere else."""
+@idempotent(secret="api_key")  # noqa: S106  # the name of a member
+def create_key(within: Transaction) -> Response:
+    """Make a key; its secret is in this answer and nowhere else, not even when the answer is given again."""
     no_parameters()
-    key, view = mesh().keys.create(**dict(body(CreateKey)))
+    key, view = mesh().keys.create(**dict(body(CreateKey)), within=within)
     return made(NewKey, {**vars(view), "api_key": key}, f"/security/api-keys/{view.key_id}")
 
 

@@ -11,13 +11,21 @@ from flask import Blueprint, Response, request
 from flask_sse import Message
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from api import context
+from api.answers import made
 from api.context import principal
 from api.errors import MalformedRequestError
-from api.request import parameters
+from api.idempotency import HEADER as IDEMPOTENCY_KEY
+from api.idempotency import REPLAYED, Transaction, idempotent
+from api.request import body, parameters
+from api.schemas.tasks import SubmitTask, Task
+from api.stream_texts import TextsSent
 from api.stream_topics import Format, Reader
 from api.streams import Hub
 from mesh.events.live import LiveConnection
 from mesh.events.log import EventLog, StoredEvent
+from mesh.events.texts import Texts
+from mesh.generate.connection import connect as connect_redis
 
 if TYPE_CHECKING:
     from mesh.bootstrap import Mesh
@@ -33,6 +41,13 @@ class StreamParameters(BaseModel, extra="forbid"):
     """The query string of a stream; a header `Last-Event-ID` goes before `last_event_id`."""
 
     last_event_id: Position | None = None
+    format: Literal["sse", "ndjson"] | None = None
+    ticket: str | None = None  # read by `api.auth`
+
+
+class SubmitParameters(BaseModel, extra="forbid"):
+    """The query string of `tasks/stream`."""
+
     format: Literal["sse", "ndjson"] | None = None
 
 
@@ -68,25 +83,68 @@ def blueprint(mesh: "Mesh", *, beat_seconds: float = 15.0) -> Blueprint:
     The application's hub is `app.extensions["streams"]`, for `api.streams.install_drain`.
     """
     connect = partial(LiveConnection, mesh.settings.redis_url)
-    hub = Hub(mesh.events, mesh.keys.is_live, connect, beat_seconds=beat_seconds)
+    texts = Texts(connect_redis(mesh.settings.redis_url))
+    hub = Hub(mesh.events, mesh.keys.is_live, connect, texts, beat_seconds=beat_seconds)
     streams = Blueprint("streams", __name__)
     streams.record_once(lambda state: state.app.extensions.update({EXTENSION: hub}))
 
     @streams.get("/api/mesh/tasks/<task_id>/events")
     def events(task_id: str) -> Response:
+        """The task's events."""
         wanted = parameters(StreamParameters)
-        caller = principal()
-        mesh.tasks.find(caller, task_id)
+        mesh.tasks.find(principal(), task_id)
         position = _last_event_id(wanted)
         if position is None:
             position = mesh.events.opening(task_id)
         elif _is_past_the_end(mesh.events, task_id, position):
             return Response(status=204)
-        wire = wire_format(wanted.format)
-        reader = Reader(wire, position, key_id=caller.key_id, connection=request.environ.get("gunicorn.socket"))
-        return Response(hub.stream(task_id, reader), content_type=wire.mimetype, headers=HEADERS)
+        return _answer(hub, task_id, wire_format(wanted.format), position)
+
+    @streams.get("/api/mesh/tasks/<task_id>/stream")
+    def stream(task_id: str) -> Response:
+        """The task's events, and the texts of its steps while they are written."""
+        return _stream(hub, mesh, task_id, parameters(StreamParameters))
+
+    @streams.post("/api/mesh/networks/<network_id>/tasks/stream")
+    def submit(network_id: str) -> Response:
+        """Submit a task, and go on as its `stream`; one that was submitted with the same key is joined."""
+        wanted = parameters(SubmitParameters)
+        if "Last-Event-ID" in request.headers and IDEMPOTENCY_KEY not in request.headers:
+            raise MalformedRequestError("A new task has no events yet; go on with GET /tasks/{task_id}/stream.")
+        submitted = _submitted(network_id)
+        task_id = str(submitted.get_json()["task_id"])
+        hub.watch(task_id)  # now, so that the first step finds it
+        answer = _stream(hub, mesh, task_id, StreamParameters(format=wanted.format))
+        kept = ("Location", REPLAYED)
+        answer.headers.extend({name: submitted.headers[name] for name in kept if name in submitted.headers})
+        return answer
 
     return streams
+
+
+@idempotent()
+def _submitted(within: Transaction, network_id: str) -> Response:
+    view = context.mesh().tasks.submit(principal(), network_id, body(SubmitTask).to_domain(), within=within)
+    return made(Task, view, f"/networks/{network_id}/tasks/{view.task_id}", 202)
+
+
+def _stream(hub: Hub, mesh: "Mesh", task_id: str, wanted: StreamParameters) -> Response:
+    mesh.tasks.find(principal(), task_id)
+    seen, opening = _last_event_id(wanted), mesh.events.opening(task_id)
+    if seen is None:
+        seen = opening
+    elif _is_past_the_end(mesh.events, task_id, seen):
+        return Response(status=204)
+    # Whoever comes back is sent the texts of all steps that run, so all of the run's events are read.
+    return _answer(hub, task_id, wire_format(wanted.format), min(seen, opening), seen=seen, texts=TextsSent())
+
+
+def _answer(
+    hub: Hub, task_id: str, wire: Format, position: int, *, seen: int = 0, texts: TextsSent | None = None
+) -> Response:
+    connection = request.environ.get("gunicorn.socket")
+    reader = Reader(wire, position, key_id=principal().key_id, connection=connection, texts=texts, seen=seen)
+    return Response(hub.stream(task_id, reader), content_type=wire.mimetype, headers=HEADERS)
 
 
 def _last_event_id(wanted: StreamParameters) -> int | None:

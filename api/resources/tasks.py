@@ -4,6 +4,7 @@ from flask import Blueprint, Response
 
 from api.answers import answer, made
 from api.context import mesh, principal
+from api.idempotency import Transaction, idempotent
 from api.pagination import page
 from api.request import body, no_body, no_parameters, parameters
 from api.schemas.base import Page
@@ -15,10 +16,11 @@ blueprint = Blueprint("tasks", __name__)
 
 
 @blueprint.post("/networks/<network_id>/tasks")
-def submit(network_id: str) -> Response:
+@idempotent()
+def submit(within: Transaction, network_id: str) -> Response:
     """Submit a task; it is stored before this is answered."""
     no_parameters()
-    view = mesh().tasks.submit(principal(), network_id, body(SubmitTask).to_domain())
+    view = mesh().tasks.submit(principal(), network_id, body(SubmitTask).to_domain(), within=within)
     return made(Task, view, f"/networks/{network_id}/tasks/{view.task_id}", 202)
 
 

@@ -15,6 +15,7 @@ from pydantic import (
     PlainSerializer,
     Strict,
     StringConstraints,
+    WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError, to_json
 
@@ -115,11 +116,27 @@ GivenInstant = Annotated[
     ),
     AfterValidator(_in_utc),
 ]
-Budget = Annotated[Decimal, BeforeValidator(_exactly), Field(ge=0, le=1_000_000_000, decimal_places=9)]
-JsonObject = Annotated[dict[str, Any], AfterValidator(_is_small)]
+Budget = Annotated[
+    Decimal,
+    BeforeValidator(_exactly),
+    Field(ge=0, le=1_000_000_000, decimal_places=9, description="in US dollars, with at most nine decimals"),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1_000_000_000, "multipleOf": 1e-9}),
+]
+JsonObject = Annotated[
+    dict[str, Any],
+    AfterValidator(_is_small),
+    Field(description="at most 64 KiB of JSON, nested at most 8 levels deep"),
+]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+# A member that may be left out of a change, and then stays as it is; by a factory, so that no default is documented.
+ABSENT: Any = Field(default_factory=lambda: None)
+
 # In answers.
-Instant = Annotated[datetime, PlainSerializer(to_wire, return_type=str)]
+Instant = Annotated[
+    datetime,
+    PlainSerializer(to_wire, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
 # Exact for the 15 digits that a double holds in decimal; the ledger behind it keeps every digit.
 Usd = Annotated[Decimal, PlainSerializer(float, return_type=float)]

@@ -1,24 +1,27 @@
 """Memory: what may be asked and what is answered."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AliasChoices, Field, StringConstraints
 
-from api.schemas.base import Answer, Asked, Instant, JsonObject, Paging, Share, TaskId
-from mesh.memory.service import NewMemory
+from api.schemas.base import ABSENT, Answer, Asked, Instant, JsonObject, Paging, Share, TaskId
+from mesh.memory.service import MemoryChanges, NewMemory
 
 MemoryType = Literal["fact", "context", "decision", "feedback"]
+Content = Annotated[str, StringConstraints(min_length=1, max_length=10_000, pattern=r"\S")]
+Ttl = Annotated[int, Field(ge=1, le=315_360_000, description="at most ten years")]
+_TYPE = AliasChoices("type", "memory_type")
 
 
 class AddMemory(Asked):
     """POST .../memory."""
 
-    content: Annotated[str, StringConstraints(min_length=1, max_length=10_000, pattern=r"\S")]
-    type: MemoryType = Field("fact", validation_alias=AliasChoices("type", "memory_type"))
+    content: Content
+    type: MemoryType = Field("fact", validation_alias=_TYPE)
     confidence: Share = 1.0
     metadata: JsonObject = Field(default_factory=dict)
     pinned: bool = False
-    ttl_seconds: int | None = Field(None, ge=1, le=315_360_000, description="at most ten years")
+    ttl_seconds: Ttl | None = None
 
     def to_domain(self) -> NewMemory:
         """The same for the service."""
@@ -30,6 +33,21 @@ class AddMemory(Asked):
             pinned=self.pinned,
             ttl_seconds=self.ttl_seconds,
         )
+
+
+class ChangeMemory(Asked):
+    """PATCH .../memory/{memory_id}: what is left out stays, `metadata` is replaced as a whole."""
+
+    content: Content = ABSENT
+    type: Annotated[MemoryType, Field(validation_alias=_TYPE)] = ABSENT
+    confidence: Share = ABSENT
+    metadata: JsonObject = ABSENT
+    pinned: bool = ABSENT
+    ttl_seconds: Ttl | None = Field(default_factory=lambda: None, description="from now; null: never expires")
+
+    def to_domain(self) -> MemoryChanges:
+        """The same for the service."""
+        return cast(MemoryChanges, self.model_dump(exclude_unset=True))
 
 
 class ListMemory(Paging):

@@ -1,14 +1,18 @@
 """Networks and agents: what may be asked and what is answered."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, StringConstraints
 
-from api.schemas.base import Answer, Asked, Budget, Description, Instant, JsonObject, Name, Share, Usd
-from mesh.networks.views import AgentConfig, NewNetwork
+from api.schemas.base import ABSENT, Answer, Asked, Budget, Description, Instant, JsonObject, Name, Share, Usd
+from mesh.networks.views import AgentChanges, AgentConfig, NetworkChanges, NewNetwork
 
 # It names a queue as well: agent.<type>.
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Instructions = Annotated[str, StringConstraints(max_length=20_000)]
+Capabilities = Annotated[list[Name], Field(max_length=50)]
+Iterations = Annotated[int, Field(ge=1, le=50)]
+Timeout = Annotated[int, Field(ge=1, le=86_400)]
 
 
 class ModelSelection(Asked):
@@ -40,9 +44,9 @@ class AgentSpecification(Asked):
     type: Slug
     model: Name | None = None
     description: Description = ""
-    instructions: Annotated[str, StringConstraints(max_length=20_000)] = ""
+    instructions: Instructions = ""
     parameters: AgentParameters = AgentParameters()
-    capabilities: list[Name] = Field(default_factory=list, max_length=50)
+    capabilities: Capabilities = Field(default_factory=list)
 
     def to_domain(self) -> AgentConfig:
         """The same for the service."""
@@ -70,8 +74,8 @@ class CreateNetwork(Asked):
     description: Description = ""
     agents: list[AgentSpecification] = Field(default_factory=list, max_length=50)
     shared_context: JsonObject = Field(default_factory=dict)
-    max_iterations: int = Field(10, ge=1, le=50)
-    timeout_seconds: int = Field(300, ge=1, le=86_400)
+    max_iterations: Iterations = 10
+    timeout_seconds: Timeout = 300
     model_selection: ModelSelection = ModelSelection()
     budget_usd: Budget | None = None
 
@@ -87,6 +91,49 @@ class CreateNetwork(Asked):
             model_selection=self.model_selection.given(),
             budget_usd=self.budget_usd,
         )
+
+
+class AgentDifference(Asked):
+    """What of an agent is to be different; what is left out stays, and `parameters` are replaced as a whole."""
+
+    name: Name = ABSENT
+    type: Slug = ABSENT
+    model: Name | None = Field(default_factory=lambda: None, description="null: whatever selection chooses")
+    description: Description = ABSENT
+    instructions: Instructions = ABSENT
+    parameters: AgentParameters = ABSENT
+    capabilities: Capabilities = ABSENT
+
+
+class ChangeAgent(Asked):
+    """PATCH .../agents/{agent_id}."""
+
+    agent_config: AgentDifference
+
+    def to_domain(self) -> AgentChanges:
+        """The same for the service."""
+        given = self.agent_config.model_dump(exclude_unset=True)
+        if "parameters" in given:
+            given["parameters"] = self.agent_config.parameters.model_dump(exclude_none=True)
+        return cast(AgentChanges, given)
+
+
+class ChangeNetwork(Asked):
+    """PATCH /networks/{network_id}: what is left out stays, objects are replaced as a whole."""
+
+    name: Name = ABSENT
+    description: Description = ABSENT
+    shared_context: JsonObject = ABSENT
+    max_iterations: Iterations = ABSENT
+    timeout_seconds: Timeout = ABSENT
+    model_selection: ModelSelection = ABSENT
+
+    def to_domain(self) -> NetworkChanges:
+        """The same for the service."""
+        given = self.model_dump(exclude_unset=True)
+        if "model_selection" in given:
+            given["model_selection"] = self.model_selection.given()
+        return cast(NetworkChanges, given)
 
 
 class Agent(Answer):

@@ -42,4 +42,4 @@ class Key(Answer):
 class NewKey(Key):
     """A key just made, with its secret for this once."""
 
-    api_key: str
+    api_key: str | None = Field(description="null when this answer is given again: a secret is shown once")

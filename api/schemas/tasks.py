@@ -119,6 +119,22 @@ class Task(Answer):
     sandbox: bool
 
 
+class Call(Answer):
+    """One model call; `selection` says why this model: the candidates with their scores, and who could not be asked."""
+
+    call_id: str
+    model: str
+    requested_model: str | None
+    status: Literal["reserved", "settled", "failed", "cancelled"]
+    error_code: str | None
+    usage: Usage
+    cost_usd: Usd
+    estimated: bool = Field(description="the provider told no usage: the cost is an upper bound")
+    latency_seconds: float | None
+    created_at: Instant
+    selection: dict[str, Any] | None
+
+
 class Step(Answer):
     """A node of a task's graph; `depends_on` are keys of the same iteration."""
 
@@ -142,3 +158,4 @@ class Step(Answer):
     output: str | None
     confidence: float | None
     error: Failure | None
+    calls: list[Call] = Field(description="every model call that was made for it, in their order")

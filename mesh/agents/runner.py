@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from mesh.agents import prompts, schemas
 from mesh.agents.kinds import kind_of
@@ -34,7 +34,12 @@ class Brief:
 
 @dataclass(frozen=True)
 class DecisionBrief(Brief):
-    """For the coordinator: whom it leads, what they did so far, and whether this is its last word."""
+    """For the coordinator: whom it leads, what they did so far, and whether this is its last word.
+
+    `shows` is the field of the reply whose text is shown while it is written.
+    """
+
+    shows: ClassVar[str] = "content"
 
     specialists: Sequence[AgentView]
     finished: Sequence[FinishedStep]
@@ -45,7 +50,9 @@ class DecisionBrief(Brief):
 
 @dataclass(frozen=True)
 class StepBrief(Brief):
-    """For a specialist: its subtask, and the results that it depends on."""
+    """For a specialist: its subtask, and the results that it depends on; `shows` as above."""
+
+    shows: ClassVar[str] = "result"
 
     description: str
     inputs: Sequence[FinishedStep]
@@ -53,11 +60,15 @@ class StepBrief(Brief):
 
 @dataclass(frozen=True)
 class Terms:
-    """How the reply is asked for: who keeps the books, what stops it, how long it may take in seconds."""
+    """How the reply is asked for: who keeps the books, what stops it, how long it may take in seconds.
+
+    With `on_text` the reply is streamed, see `Completion`.
+    """
 
     journal: Journal
     cancellation: Cancellation
     timeout_seconds: float
+    on_text: Callable[[str], None] | None = None
 
 
 class Runner:
@@ -132,6 +143,7 @@ class Runner:
             preferences=brief.preferences,
             budget_left_usd=brief.budget_left_usd,
             agent_type=brief.agent.type,
+            on_text=terms.on_text,
         )
         return self._gateway.complete(
             request,

@@ -230,7 +230,7 @@ def _components(settings: "Settings") -> dict[str, Any]:
     try:
         engine = engines.create(settings.database_url, name="mesh-doctor")
         try:
-            return Health(Database(engine), settings, now).report().components
+            return Health(Database(engine), settings, now, breakers=dict).report().components
         finally:
             engine.dispose()
     except (MeshError, SQLAlchemyError, ValueError):

@@ -61,8 +61,9 @@ class Database:
     def begin(self, *, atomic: bool = True, within: UnitOfWork | None = None) -> Iterator[UnitOfWork]:
         """One transaction: committed at the end of the block, rolled back when it raises.
 
-        With `within` it is that one, which ends with whoever began it.  With `atomic=False` every statement is a transaction of its own, which saves two round trips: for single
-        statements, and for reads that need not agree with each other.
+        With `within` it is that one, which ends with whoever began it.  With `atomic=False` every statement is a
+        transaction of its own, which saves two round trips: for single statements, and for reads that need not agree
+        with each other.
 
         Raises:
             UnavailableError: PostgreSQL cannot be reached, or broke off; whether a commit under way

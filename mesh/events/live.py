@@ -28,8 +28,8 @@ SKIP_SECONDS = 5.0
 SILENCE_SECONDS = 3.0
 MOST_AT_ONCE = 100
 
-# Channel and text.
-_Message = tuple[str, str]
+# A command of Redis, whose answer nobody needs.
+Command = tuple[str, ...]
 
 # What a connection raises that does not stand any more.
 LOST = (RedisError, OSError)
@@ -85,14 +85,19 @@ class LivePublisher:
         self._connection = _connection(redis_url)
         self._monotonic = monotonic
         self._skip_until = float("-inf")
-        self._waiting: SimpleQueue[_Message | threading.Event] = SimpleQueue()
+        self._waiting: SimpleQueue[Sequence[Command] | threading.Event] = SimpleQueue()
         self._lock = threading.Lock()
         self._sender = threading.Thread()
 
     def publish(self, task_id: str, events: Sequence[StoredEvent]) -> None:
         """Send `events`, the task's next ones in their order, as one message; call it after their commit."""
-        if events and not self._skipped():
-            self._hand_over((CHANNEL_PREFIX + task_id, encode(events)))
+        if events:
+            self.send([("PUBLISH", CHANNEL_PREFIX + task_id, encode(events))])
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """Send commands that do no harm when they are lost, or are sent twice, in the order of what is published."""
+        if not self._skipped():
+            self._hand_over(commands)
 
     def flush(self, timeout_seconds: float) -> None:
         """Return when what was published has been sent, or given up: a process that ends sends nothing more."""
@@ -103,7 +108,7 @@ class LivePublisher:
     def _skipped(self) -> bool:
         return self._monotonic() < self._skip_until
 
-    def _hand_over(self, one: "_Message | threading.Event") -> None:
+    def _hand_over(self, one: Sequence[Command] | threading.Event) -> None:
         self._waiting.put(one)
         with self._lock:
             if not self._sender.is_alive():
@@ -115,35 +120,34 @@ class LivePublisher:
             batch = [self._waiting.get()]
             while len(batch) < MOST_AT_ONCE and not self._waiting.empty():  # nobody else takes from it
                 batch.append(self._waiting.get())
-            self._try([one for one in batch if not isinstance(one, threading.Event)])
+            self._try([command for one in batch if not isinstance(one, threading.Event) for command in one])
             for one in batch:
                 if isinstance(one, threading.Event):
                     one.set()
 
-    def _try(self, messages: Sequence[_Message]) -> None:
-        if not messages or self._skipped():
+    def _try(self, commands: Sequence[Command]) -> None:
+        if not commands or self._skipped():
             return
         try:
-            self._send(messages)
+            self._send(commands)
         except LOST as error:
             self._connection.disconnect()
             self._skip_until = self._monotonic() + SKIP_SECONDS
             log.warning("live_publish_failed", error=type(error).__name__, skipped_seconds=SKIP_SECONDS)
 
-    def _send(self, messages: Sequence[_Message]) -> None:
+    def _send(self, commands: Sequence[Command]) -> None:
         reused = self._connection.is_connected
         try:
-            self._exchange(messages)
+            self._exchange(commands)
         except RedisConnectionError:
             if not reused:
                 raise
             # The server was restarted, or closed an idle connection; sent twice is as good as once.
-            self._exchange(messages)
+            self._exchange(commands)
 
-    def _exchange(self, messages: Sequence[_Message]) -> None:
-        packed = self._connection.pack_commands([("PUBLISH", *message) for message in messages])
-        self._connection.send_packed_command(packed)
-        for _ in messages:
+    def _exchange(self, commands: Sequence[Command]) -> None:
+        self._connection.send_packed_command(self._connection.pack_commands(commands))
+        for _ in commands:
             self._connection.read_response()
 
 

@@ -1,20 +1,21 @@
-"""Shared memory: add, list, and recall what is most relevant to a step."""
+"""Shared memory: add, read, change, and recall what is most relevant to a step."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
-from sqlalchemy import ColumnElement, Connection, Row, Text, cast, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Row, Text, cast, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from mesh.clock import Clock
 from mesh.db.prepared import Prepared
 from mesh.db.tables import memories
-from mesh.db.unit_of_work import Database
+from mesh.db.unit_of_work import Database, UnitOfWork
+from mesh.errors import NotFoundError
 from mesh.ids import new_id
-from mesh.security.access import require
+from mesh.security.access import require, require_version
 from mesh.security.principal import Principal
 
 # Recall looks at so many of the newest items: its cost does not grow with the network.
@@ -32,6 +33,17 @@ class NewMemory:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     pinned: bool = False
     ttl_seconds: int | None = None
+
+
+class MemoryChanges(TypedDict, total=False):
+    """What of an item is to be changed; `ttl_seconds` counts from now, None: for ever."""
+
+    content: str
+    type: str
+    confidence: float
+    metadata: Mapping[str, Any]
+    pinned: bool
+    ttl_seconds: int | None
 
 
 @dataclass(frozen=True)
@@ -68,9 +80,11 @@ class Memory:
         self._database = database
         self._clock = clock
 
-    def add(self, principal: Principal, network_id: str, new: NewMemory) -> MemoryView:
+    def add(
+        self, principal: Principal, network_id: str, new: NewMemory, *, within: UnitOfWork | None = None
+    ) -> MemoryView:
         """Remember an item that a user gives."""
-        with self._database.begin() as work:
+        with self._database.begin(within=within) as work:
             require(work.connection, principal, network_id)
             memory_id, now = new_id("memory"), self._clock()
             values = remembering_values({memory_id: new}, Source("user"), now=now)
@@ -108,6 +122,63 @@ class Memory:
             require(work.connection, principal, network_id)
             return [_view(row) for row in work.connection.execute(found.order_by(*order).limit(limit))]
 
+    def get(self, principal: Principal, network_id: str, memory_id: str) -> MemoryView:
+        """One item; NotFoundError when it is not in that network, has expired, or is not the principal's."""
+        with self._database.begin() as work:
+            require(work.connection, principal, network_id)
+            return _view(self._find(work, network_id, memory_id))
+
+    def change(
+        self,
+        principal: Principal,
+        network_id: str,
+        memory_id: str,
+        changes: MemoryChanges,
+        *,
+        if_version: Collection[int] | None = None,
+    ) -> MemoryView:
+        """Change what is named; its source stays who wrote it first.
+
+        Raises:
+            StaleVersionError: it is at none of these versions.
+        """
+        values: dict[str, Any] = dict(changes)
+        now = self._clock()
+        if "ttl_seconds" in values:
+            values["expires_at"] = _expiry(now, values.pop("ttl_seconds"))
+        with self._database.begin() as work:
+            require(work.connection, principal, network_id)
+            row = self._find(work, network_id, memory_id, change=True)
+            require_version(row.version, if_version)
+            if values:
+                values |= {"version": memories.c.version + 1, "updated_at": now}
+                changed = update(memories).where(memories.c.id == memory_id).values(values).returning(memories)
+                row = work.connection.execute(changed).one()
+            return _view(row)
+
+    def remove(
+        self, principal: Principal, network_id: str, memory_id: str, *, if_version: Collection[int] | None = None
+    ) -> None:
+        """Forget an item.
+
+        Raises:
+            StaleVersionError: it is at none of these versions.
+        """
+        with self._database.begin() as work:
+            require(work.connection, principal, network_id)
+            require_version(self._find(work, network_id, memory_id, change=True).version, if_version)
+            work.connection.execute(delete(memories).where(memories.c.id == memory_id))
+
+    def _find(self, work: UnitOfWork, network_id: str, memory_id: str, *, change: bool = False) -> Row[Any]:
+        """The item's row by its primary key; with `change` nobody else changes it until the transaction ends."""
+        query = select(memories).where(
+            memories.c.id == memory_id, memories.c.network_id == network_id, _alive(self._clock())
+        )
+        row = work.connection.execute(query.with_for_update() if change else query).first()
+        if row is None:
+            raise NotFoundError(f"There is no memory {memory_id!r} in this network.")
+        return row
+
 
 def remembering(source: str) -> str:
     """SQL that stores new items for each row of `source`, which has the `network_id`."""
@@ -132,7 +203,7 @@ def remembering_values(items: Mapping[str, NewMemory], source: Source, *, now: d
             "confidence": item.confidence,
             "metadata": dict(item.metadata),
             "pinned": item.pinned,
-            "expires_at": (now + timedelta(seconds=item.ttl_seconds)).isoformat() if item.ttl_seconds else None,
+            "expires_at": expires_at.isoformat() if (expires_at := _expiry(now, item.ttl_seconds)) else None,
         }
         for memory_id, item in items.items()
     ]
@@ -181,6 +252,10 @@ def recall(connection: Connection, network_id: str, about: str, *, now: datetime
     return [
         Recalled(row.memory_id, row.type, row.content, row.confidence) for row in _RECALL.execute(connection, values)
     ]
+
+
+def _expiry(now: datetime, ttl_seconds: int | None) -> datetime | None:
+    return None if ttl_seconds is None else now + timedelta(seconds=ttl_seconds)
 
 
 def _alive(now: datetime) -> ColumnElement[bool]:

@@ -1,27 +1,33 @@
-"""Networks and their agents: create, read, delete."""
+"""Networks and their agents: create, read, change, delete.
 
-from collections.abc import Callable, Sequence
+Whoever changes a network or its agents holds the network's row until the end; `if_version` is checked below that lock.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from itertools import chain, count
+from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy import delete as remove
 from sqlalchemy.exc import IntegrityError
 
 from mesh.clock import Clock
 from mesh.costs import budgets
-from mesh.db.tables import agents, memories, networks, steps, tasks
+from mesh.db.tables import agents, networks
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.dispatch.queues import COORDINATOR
 from mesh.errors import ConflictError, InvalidInputError, NotFoundError, Problem
 from mesh.ids import new_id
-from mesh.networks.views import AgentConfig, AgentView, NetworkView, NewNetwork
-from mesh.security.access import accessible, require
+from mesh.networks.rows import agent_views, change_agent, change_network, insert_agents, network_views
+from mesh.networks.views import AgentChanges, AgentConfig, AgentView, NetworkChanges, NetworkView, NewNetwork
+from mesh.security.access import accessible, require, require_version
 from mesh.security.principal import Principal
 
 # Of a network that is made with as many agents and no coordinator, the one that is added does not count.
 MAX_AGENTS = 50
+
+_NAME_TAKEN = "The network has an agent of this name already; names are unique."
 
 
 class Networks:
@@ -47,17 +53,18 @@ class Networks:
         self._defaults = tuple(defaults)
         self._stop_tasks = stop_tasks
 
-    def create(self, principal: Principal, new: NewNetwork) -> NetworkView:
+    def create(self, principal: Principal, new: NewNetwork, *, within: UnitOfWork | None = None) -> NetworkView:
         """Make a network with its agents; it always has a coordinator.
 
         Raises:
             InvalidInputError: two agents of one name, or an unknown model.
         """
+        self._check_selection(new.model_selection)
         self._check_agents(new.agents)
         configs = self._with_coordinator(new.agents) if new.agents else self._defaults
         now = self._clock()
         network_id = new_id("network")
-        with self._database.begin() as work:
+        with self._database.begin(within=within) as work:
             work.connection.execute(
                 insert(networks).values(
                     id=network_id,
@@ -73,10 +80,10 @@ class Networks:
                     updated_at=now,
                 )
             )
-            _insert_agents(work.connection, network_id, configs, now)
+            insert_agents(work.connection, network_id, configs, now)
             if new.budget_usd is not None:
                 budgets.limit(work.connection, budgets.Kind.NETWORK, network_id, new.budget_usd, now=now)
-            return _views(work.connection, [network_id])[0]
+            return network_views(work.connection, [network_id])[0]
 
     def list(self, principal: Principal, *, limit: int, before: str | None = None) -> list[NetworkView]:
         """The principal's networks, newest first, ids below `before`."""
@@ -84,40 +91,80 @@ class Networks:
         if before:
             query = query.where(networks.c.id < before)
         with self._database.begin() as work:
-            return _views(work.connection, work.connection.execute(query).scalars().all())
+            return network_views(work.connection, work.connection.execute(query).scalars().all())
 
     def get(self, principal: Principal, network_id: str) -> NetworkView:
         """One network; NotFoundError when it is not the principal's."""
         with self._database.begin() as work:
             require(work.connection, principal, network_id)
-            return _views(work.connection, [network_id])[0]
+            return network_views(work.connection, [network_id])[0]
 
-    def delete(self, principal: Principal, network_id: str) -> None:
-        """Make the network gone for everybody at once; its tasks stop, and what belongs to it is purged behind it."""
+    def change(
+        self,
+        principal: Principal,
+        network_id: str,
+        changes: NetworkChanges,
+        *,
+        if_version: Collection[int] | None = None,
+    ) -> NetworkView:
+        """Change what is named; tasks under way see it with their next step, but keep their time-out and models.
+
+        Raises:
+            InvalidInputError: an unknown model.
+            StaleVersionError: it is at none of these versions.
+        """
+        self._check_selection(changes.get("model_selection", {}))
         with self._database.begin() as work:
-            require(work.connection, principal, network_id)
+            network = require(work.connection, principal, network_id, change=True)
+            require_version(network.version, if_version)
+            if changes:
+                change_network(work.connection, network_id, changes, self._clock())
+            return network_views(work.connection, [network_id])[0]
+
+    def delete(self, principal: Principal, network_id: str, *, if_version: Collection[int] | None = None) -> None:
+        """Make the network gone for everybody at once; its tasks stop, and what belongs to it is purged behind it.
+
+        Raises:
+            StaleVersionError: it is at none of these versions.
+        """
+        with self._database.begin() as work:
+            network = require(work.connection, principal, network_id, change=True)
+            require_version(network.version, if_version)
             work.connection.execute(
                 update(networks).where(networks.c.id == network_id).values(deleted_at=self._clock())
             )
             self._stop_tasks(work, network_id)
 
-    def add_agent(self, principal: Principal, network_id: str, config: AgentConfig) -> AgentView:
+    def add_agent(
+        self, principal: Principal, network_id: str, config: AgentConfig, *, within: UnitOfWork | None = None
+    ) -> AgentView:
         """Add an agent.
 
         Raises:
             ConflictError: the network has one of that name, or as many as there may be.
             InvalidInputError: the model is unknown.
         """
-        self._check_model(config, "/agent_config/model")
+        self._check_model(config.model, "/agent_config/model")
+        with self._database.begin(within=within) as work:
+            require(work.connection, principal, network_id, change=True)
+            if len(_members(work.connection, network_id)) >= MAX_AGENTS:
+                raise ConflictError(f"A network has at most {MAX_AGENTS} agents: remove one before adding another.")
+            now = self._clock()
+            try:
+                (agent_id,) = insert_agents(work.connection, network_id, [config], now)
+            except IntegrityError as error:
+                raise ConflictError(_NAME_TAKEN) from error
+            change_network(work.connection, network_id, {}, now)
+            return agent_views(work.connection, [network_id], agent_id)[0]
+
+    def get_agent(self, principal: Principal, network_id: str, agent_id: str) -> AgentView:
+        """One agent; NotFoundError when it is not in that network, or not the principal's."""
         with self._database.begin() as work:
             require(work.connection, principal, network_id)
-            if len(_locked_members(work.connection, network_id)) >= MAX_AGENTS:
-                raise ConflictError(f"A network has at most {MAX_AGENTS} agents: remove one before adding another.")
-            try:
-                (agent_id,) = _insert_agents(work.connection, network_id, [config], self._clock())
-            except IntegrityError as error:
-                raise ConflictError("The network has an agent of this name already; names are unique.") from error
-            return _agent_views(work.connection, [network_id], agent_id)[0]
+            found = agent_views(work.connection, [network_id], agent_id)
+        if not found:
+            raise _no_agent(agent_id)
+        return found[0]
 
     def list_agents(
         self, principal: Principal, network_id: str, *, limit: int, before: str | None = None
@@ -125,23 +172,56 @@ class Networks:
         """The network's agents, newest first, ids below `before`."""
         with self._database.begin() as work:
             require(work.connection, principal, network_id)
-            found = _agent_views(work.connection, [network_id])
+            found = agent_views(work.connection, [network_id])
         return [view for view in reversed(found) if before is None or view.agent_id < before][:limit]
 
-    def remove_agent(self, principal: Principal, network_id: str, agent_id: str) -> None:
+    def change_agent(
+        self,
+        principal: Principal,
+        network_id: str,
+        agent_id: str,
+        changes: AgentChanges,
+        *,
+        if_version: Collection[int] | None = None,
+    ) -> AgentView:
+        """Change what is named of an agent; steps that were planned for it stay its own, and in their queue.
+
+        Raises:
+            ConflictError: another one has the name, or it is the last coordinator and would be none.
+            InvalidInputError: the model is unknown.
+            StaleVersionError: it is at none of these versions.
+        """
+        self._check_model(changes.get("model"), "/agent_config/model")
+        with self._database.begin() as work:
+            require(work.connection, principal, network_id, change=True)
+            members = _members(work.connection, network_id)
+            _require_agent(members, agent_id, if_version)
+            if changes.get("type", COORDINATOR) != COORDINATOR:
+                _require_other_coordinator(members, agent_id)
+            if changes:
+                try:
+                    change_agent(work.connection, agent_id, changes)
+                except IntegrityError as error:
+                    raise ConflictError(_NAME_TAKEN) from error
+                change_network(work.connection, network_id, {}, self._clock())
+            return agent_views(work.connection, [network_id], agent_id)[0]
+
+    def remove_agent(
+        self, principal: Principal, network_id: str, agent_id: str, *, if_version: Collection[int] | None = None
+    ) -> None:
         """Remove an agent; steps that wait for it fail, and the coordinator is told.
 
         Raises:
             ConflictError: it is the last coordinator.
+            StaleVersionError: it is at none of these versions.
         """
         with self._database.begin() as work:
-            require(work.connection, principal, network_id)
-            types = _locked_members(work.connection, network_id)
-            if agent_id not in types:
-                raise NotFoundError(f"There is no agent {agent_id!r} in this network.")
-            if [other for other, type_ in types.items() if type_ == COORDINATOR] == [agent_id]:
-                raise ConflictError("A network needs a coordinator: add another one before removing the last.")
+            require(work.connection, principal, network_id, change=True)
+            members = _members(work.connection, network_id)
+            _require_agent(members, agent_id, if_version)
+            _require_other_coordinator(members, agent_id)
             work.connection.execute(remove(agents).where(agents.c.id == agent_id))
+            change_network(work.connection, network_id, {}, self._clock())
 
     def _with_coordinator(self, configs: Sequence[AgentConfig]) -> Sequence[AgentConfig]:
         if any(config.type == COORDINATOR for config in configs):
@@ -164,95 +244,37 @@ class Networks:
         if problems:
             raise InvalidInputError("The agents cannot be made as given.", problems)
         for index, config in enumerate(configs):
-            self._check_model(config, f"/agents/{index}/model")
+            self._check_model(config.model, f"/agents/{index}/model")
 
-    def _check_model(self, config: AgentConfig, pointer: str) -> None:
-        if config.model is not None:
-            self._require_model(config.model, pointer)
+    def _check_selection(self, selection: Mapping[str, Any]) -> None:
+        self._check_model(selection.get("model"), "/model_selection/model")
 
-
-def _locked_members(connection: Connection, network_id: str) -> dict[str, str]:
-    """The type of each agent by its id; who else adds or removes agents waits until the transaction ends."""
-    connection.execute(select(networks.c.id).where(networks.c.id == network_id).with_for_update(key_share=True))
-    # A statement of its own, since it must see what was committed while the lock was waited for.
-    members = select(agents.c.id, agents.c.type).where(agents.c.network_id == network_id)  # uq_agents_network_id_name
-    return {row.id: row.type for row in connection.execute(members)}
+    def _check_model(self, model: str | None, pointer: str) -> None:
+        if model is not None:
+            self._require_model(model, pointer)
 
 
-def _insert_agents(connection: Connection, network_id: str, configs: Sequence[AgentConfig], now: datetime) -> list[str]:
-    rows = [
-        {
-            "id": new_id("agent"),
-            "network_id": network_id,
-            "name": config.name,
-            "type": config.type,
-            "model": config.model,
-            "description": config.description,
-            "instructions": config.instructions,
-            "parameters": dict(config.parameters),
-            "capabilities": list(config.capabilities),
-            "created_at": now,
-        }
-        for config in configs
-    ]
-    connection.execute(insert(agents), rows)
-    return [str(row["id"]) for row in rows]
+def _members(connection: Connection, network_id: str) -> dict[str, Row[*tuple[Any, ...]]]:
+    """Type and version of each agent by its id (uq_agents_network_id_name).
+
+    A statement of its own, so that it sees what was committed while the lock was waited for.
+    """
+    query = select(agents.c.id, agents.c.type, agents.c.version)
+    return {row.id: row for row in connection.execute(query.where(agents.c.network_id == network_id))}
 
 
-def _agent_views(connection: Connection, network_ids: Sequence[str], agent_id: str | None = None) -> list[AgentView]:
-    """Agents in the order of their making (uq_agents_network_id_name finds a network's)."""
-    working = exists().where(steps.c.agent_id == agents.c.id, steps.c.state == "running")
-    query = select(agents, working.label("working")).where(agents.c.network_id.in_(network_ids)).order_by(agents.c.id)
-    if agent_id:
-        query = query.where(agents.c.id == agent_id)
-    return [
-        AgentView(
-            agent_id=row.id,
-            network_id=row.network_id,
-            name=row.name,
-            type=row.type,
-            model=row.model,
-            description=row.description,
-            instructions=row.instructions,
-            parameters=row.parameters,
-            capabilities=tuple(row.capabilities),
-            status="working" if row.working else "idle",
-            created_at=row.created_at,
-        )
-        for row in connection.execute(query)
-    ]
+def _require_agent(
+    members: Mapping[str, Row[*tuple[Any, ...]]], agent_id: str, if_version: Collection[int] | None
+) -> None:
+    if agent_id not in members:
+        raise _no_agent(agent_id)
+    require_version(members[agent_id].version, if_version)
 
 
-def _views(connection: Connection, network_ids: Sequence[str]) -> list[NetworkView]:
-    """The networks named, newest first, with one query for the agents of all of them."""
-    task_count = select(func.count()).where(tasks.c.network_id == networks.c.id).scalar_subquery()
-    memory_count = select(func.count()).where(memories.c.network_id == networks.c.id).scalar_subquery()
-    query = (
-        select(networks, task_count.label("task_count"), memory_count.label("memory_count"))
-        .where(networks.c.id.in_(network_ids))
-        .order_by(networks.c.id.desc())
-    )
-    members: dict[str, list[AgentView]] = {network_id: [] for network_id in network_ids}
-    for view in _agent_views(connection, network_ids):
-        members[view.network_id].append(view)
-    return [
-        NetworkView(
-            network_id=row.id,
-            name=row.name,
-            description=row.description,
-            status="active",
-            owner=row.owner,
-            agents=tuple(members[row.id]),
-            shared_context=row.shared_context,
-            max_iterations=row.max_iterations,
-            timeout_seconds=row.timeout_seconds,
-            model_selection=row.model_selection,
-            budget_usd=row.budget_usd,
-            agent_count=len(members[row.id]),
-            task_count=row.task_count,
-            memory_count=row.memory_count,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-        )
-        for row in connection.execute(query)
-    ]
+def _require_other_coordinator(members: Mapping[str, Row[*tuple[Any, ...]]], agent_id: str) -> None:
+    if [other for other, row in members.items() if row.type == COORDINATOR] == [agent_id]:
+        raise ConflictError("A network needs a coordinator: add another one first.")
+
+
+def _no_agent(agent_id: str) -> NotFoundError:
+    return NotFoundError(f"There is no agent {agent_id!r} in this network.")

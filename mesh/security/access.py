@@ -1,9 +1,12 @@
 """Ownership in SQL: which networks a principal may touch.  Every query about something in a network uses it."""
 
+from collections.abc import Collection
+from typing import Any
+
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, true
 
 from mesh.db.tables import networks
-from mesh.errors import NotFoundError
+from mesh.errors import NotFoundError, StaleVersionError
 from mesh.security.principal import Principal
 
 
@@ -18,15 +21,29 @@ def accessible(principal: Principal) -> ColumnElement[bool]:
 
 
 def require(
-    connection: Connection, principal: Principal, network_id: str, *, keep: bool = False
-) -> Row[tuple[object, ...]]:
-    """The network's row; with `keep` it cannot be deleted until the transaction ends.
+    connection: Connection, principal: Principal, network_id: str, *, keep: bool = False, change: bool = False
+) -> Row[Any]:
+    """The network's row; until the transaction ends it cannot be deleted (`keep`), or changed by others (`change`).
 
     Raises:
         NotFoundError: there is none, or it is not the principal's.
     """
     query = select(networks).where(networks.c.id == network_id, accessible(principal))
-    row = connection.execute(query.with_for_update(read=True) if keep else query).first()
+    if keep:
+        query = query.with_for_update(read=True)
+    elif change:
+        query = query.with_for_update(key_share=True)
+    row = connection.execute(query).first()
     if row is None:
         raise NotFoundError(f"There is no network {network_id!r}.")
     return row
+
+
+def require_version(version: int, expected: Collection[int] | None) -> None:
+    """Pass what is at one of the `expected` versions (None: at any).
+
+    Raises:
+        StaleVersionError: it has changed since the caller saw it.
+    """
+    if expected is not None and version not in expected:
+        raise StaleVersionError("It was changed since you read it: read it again, and then decide.")

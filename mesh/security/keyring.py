@@ -1,10 +1,11 @@
-"""The server's secrets: what API keys are stored under and what cursors are signed with.
+"""The server's secrets: what API keys are stored under, and what cursors and tickets are sealed with.
 
 `MESH_SECRETS` reads `v2:<secret>,v1:<secret>`, newest first: new things are signed by the newest, old ones are still
 verified by the version they name, until that version is taken out.
 """
 
 import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 
 from mesh.errors import ConfigurationError
@@ -51,3 +52,17 @@ class Keyring:
     def holds(self, purpose: str, message: str, digest: bytes, version: str) -> bool:
         """Whether `digest` is that of `message`, in constant time; False for a version that was taken out."""
         return version in self._secrets and hmac.compare_digest(self.sign(purpose, message, version), digest)
+
+    def seal(self, purpose: str, value: str, scope: str) -> str:
+        """`value` with a signature that holds for `scope` only, as text that may stand in an address."""
+        digest = self.sign(purpose, f"{value}\0{scope}")
+        return urlsafe_b64encode(digest + f"{self.newest} {value}".encode()).decode().rstrip("=")
+
+    def open(self, purpose: str, sealed: str, scope: str) -> str | None:
+        """What was sealed for `scope`; None when it was not, or not here."""
+        try:
+            data = urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+            version, _, value = data[32:].decode().partition(" ")
+        except ValueError:
+            return None
+        return value if self.holds(purpose, f"{value}\0{scope}", data[:32], version) else None

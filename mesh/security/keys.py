@@ -16,7 +16,7 @@ from mesh.clock import Clock
 from mesh.config import Settings
 from mesh.db import engine as engines
 from mesh.db.tables import api_keys
-from mesh.db.unit_of_work import Database
+from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.errors import InvalidInputError, NotFoundError, Problem, UnauthenticatedError
 from mesh.ids import new_id
 from mesh.security.keyring import Keyring
@@ -92,6 +92,7 @@ class Keys:
         name: str = "",
         networks: Sequence[str] = (),
         expires_in_days: int = DEFAULT_EXPIRY_DAYS,
+        within: UnitOfWork | None = None,
     ) -> tuple[str, KeyView]:
         """Make a key; answers the whole key, which is not stored and cannot be had again, and its view.
 
@@ -114,7 +115,7 @@ class Keys:
             "created_at": now,
             "expires_at": now + timedelta(days=expires_in_days),
         }
-        with self._database.begin() as work:
+        with self._database.begin(within=within) as work:
             return key, _view(work.connection.execute(insert(api_keys).values(row).returning(api_keys)).one())
 
     def verify(self, key: str) -> Principal:
@@ -135,15 +136,27 @@ class Keys:
                 raise UnauthenticatedError(_REFUSED)
             if row.last_used_at is None or row.last_used_at <= now - _USED_EVERY:
                 work.connection.execute(_NOTE_USE, {"key_id": key_id, "used_at": now, "before": now - _USED_EVERY})
-        return Principal(
-            row.user_id, Role(row.role), frozenset(map(Scope, row.scopes)), key_id, frozenset(row.networks)
-        )
+        return _principal(row, key_id)
+
+    def holder(self, key_id: str) -> Principal:
+        """Who holds a key that still holds, for what was signed on its behalf.
+
+        Raises:
+            UnauthenticatedError: it is unknown, revoked or expired.
+        """
+        with self._database.begin(atomic=False) as work:
+            row = work.connection.execute(_BY_ID, {"key_id": key_id}).first()
+        if row is None or row.revoked_at is not None or row.expires_at <= self._clock():
+            raise UnauthenticatedError(_REFUSED)
+        return _principal(row, key_id)
 
     def is_live(self, key_id: str) -> bool:
         """Whether the key still holds: known, not revoked, not expired; for streams, which outlive their request."""
-        with self._database.begin(atomic=False) as work:
-            row = work.connection.execute(_BY_ID, {"key_id": key_id}).first()
-        return row is not None and row.revoked_at is None and row.expires_at > self._clock()
+        try:
+            self.holder(key_id)
+        except UnauthenticatedError:
+            return False
+        return True
 
     def revoke(self, key: str) -> None:
         """Take effect on the next request; `key` is a key id or a whole key.  A revoked one stays as it was.
@@ -213,6 +226,10 @@ def _check(user_id: str, role: Role, networks: Sequence[str]) -> None:
         )
     if problems:
         raise InvalidInputError("The key cannot be made as asked.", problems)
+
+
+def _principal(row: Row[*tuple[Any, ...]], key_id: str) -> Principal:
+    return Principal(row.user_id, Role(row.role), frozenset(map(Scope, row.scopes)), key_id, frozenset(row.networks))
 
 
 def _view(row: Row[Any]) -> KeyView:

@@ -34,7 +34,7 @@ class RouteClass(StrEnum):
 class Rule:
     """What an operation needs: any one of `scopes`, any one of `roles`; `public` ones need no credentials.
 
-    `generates`: it calls a model, and that is all it does.
+    `generates`: it calls a model, and that is all it does.  `tickets`: a ticket in the address will do.
     """
 
     scopes: frozenset[Scope]
@@ -42,6 +42,7 @@ class Rule:
     touches: Touches = Touches.NOTHING
     public: bool = False
     generates: bool = False
+    tickets: bool = False
 
 
 READ = frozenset({Scope.READ})
@@ -61,9 +62,12 @@ POLICY: dict[str, Rule] = {
     "networks.create": Rule(CREATE),
     "networks.list": Rule(READ),
     "networks.get": _network(READ),
+    "networks.change": _network(WRITE),
     "networks.delete": _network(DELETE),
     "agents.add": _network(WRITE),
     "agents.list": _network(READ),
+    "agents.get": _network(READ),
+    "agents.change": _network(WRITE),
     "agents.remove": _network(REMOVE),
     "tasks.submit": _network(CREATE),
     "tasks.list": _network(READ),
@@ -73,11 +77,17 @@ POLICY: dict[str, Rule] = {
     "tasks.cancel": _network(WRITE),
     "memory.add": _network(WRITE),
     "memory.list": _network(READ),
+    "memory.get": _network(READ),
+    "memory.change": _network(WRITE),
+    "memory.remove": _network(REMOVE),
     "budgets.get": Rule(READ, touches=Touches.BUDGET),
     "budgets.put": Rule(WRITE, touches=Touches.BUDGET),
     "budgets.remove": Rule(WRITE, touches=Touches.BUDGET),
     "generate.stream": Rule(CREATE, generates=True),
-    "streams.events": Rule(READ, touches=Touches.TASK),
+    "tickets.create": Rule(READ, touches=Touches.TASK),
+    "streams.events": Rule(READ, touches=Touches.TASK, tickets=True),
+    "streams.stream": Rule(READ, touches=Touches.TASK, tickets=True),
+    "streams.submit": _network(CREATE),
     "stats.cost": Rule(READ),
     "stats.usage": Rule(READ),
     "stats.models": Rule(READ),
@@ -87,6 +97,8 @@ POLICY: dict[str, Rule] = {
     "health.report": PUBLIC,
     "health.live": PUBLIC,
     "health.ready": PUBLIC,
+    "openapi.document": PUBLIC,
+    "openapi.docs": PUBLIC,
 }
 
 

@@ -1,4 +1,4 @@
-"""What an API key looks like: made, recognised and struck out of texts, without asking anybody.
+"""What an API key looks like: made, recognised and struck out of texts, without asking anybody; and tickets likewise.
 
     <user_id>.<issued_at_unix>.<token>      token = public key id (26), secret (48: 192 random bits), checksum (8)
 
@@ -14,6 +14,8 @@ USER_ID = r"[A-Za-z0-9][A-Za-z0-9._@+:|-]{0,127}"  # what may stand in a header 
 
 _ISSUED_AND_TOKEN = r"[0-9]{1,12}\.[0-9a-z]{26}[0-9a-f]{48}[0-9a-f]{8}"  # noqa: S105  # a pattern
 _KEY = re.compile(rf"{USER_ID}\.{_ISSUED_AND_TOKEN}")
+TICKET = "ticket_"
+_TICKET = re.compile(rf"{TICKET}[A-Za-z0-9_-]{{40,}}")
 _TOKEN_LENGTH = 26 + 48 + 8
 
 
@@ -31,8 +33,8 @@ def key_id_of(key: str) -> str | None:
 
 
 def redact(text: str) -> str:
-    """`text` with every API key in it struck out, for errors and logs."""
-    return _KEY.sub("[api key]", text)
+    """`text` with every API key and ticket in it struck out, for errors and logs."""
+    return _TICKET.sub("[ticket]", _KEY.sub("[api key]", text))
 
 
 def _checksum(body: str) -> str:

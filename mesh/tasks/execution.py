@@ -34,6 +34,7 @@ from mesh.tasks.journal import StepJournal
 from mesh.tasks.orchestrator import Failure, Orchestrator
 from mesh.tasks.plan import plan
 from mesh.tasks.wakeups import Wakeups
+from mesh.tasks.watching import StepText, Watching
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +96,9 @@ class Execution:
         worker_id: str,
         queues: Sequence[str],
         sandbox: bool,
+        watching: Watching | None = None,
     ) -> None:
+        """Without `watching`, texts are not shown while they are written."""
         self._database = database
         self._runner = runner
         self._orchestrator = orchestrator
@@ -105,6 +108,7 @@ class Execution:
         self._worker_id = worker_id
         self._queues = frozenset(queues)
         self._sandbox = sandbox
+        self._watching = watching
         self._draining = Event()
         self.in_flight = InFlight()
 
@@ -191,6 +195,17 @@ class Execution:
         return self._orchestrator.fail(claim, failure)
 
     def _ask(self, claim: Claim, briefing: Briefing, cancellation: Cancellation) -> Reply[Any]:
+        shows = briefing.brief.shows
+        text = self._watching.text_of(claim, briefing.network_id, shows) if self._watching else None
+        try:
+            return self._ask_models(claim, briefing, cancellation, text)
+        finally:
+            if text:
+                text.close()  # before it is told that the step has ended
+
+    def _ask_models(
+        self, claim: Claim, briefing: Briefing, cancellation: Cancellation, text: StepText | None
+    ) -> Reply[Any]:
         journal = StepJournal(
             claim,
             briefing.spender,
@@ -198,9 +213,10 @@ class Execution:
             database=self._database,
             wakeups=self._wakeups,
             clock=self._clock,
+            text=text,
         )
         timeout_seconds = (briefing.expires_at - self._clock()).total_seconds()
-        terms = Terms(journal, cancellation, timeout_seconds)
+        terms = Terms(journal, cancellation, timeout_seconds, text.feed if text else None)
         if isinstance(briefing.brief, DecisionBrief):
             return self._runner.decide(briefing.brief, terms, check=_check_plan)
         return self._runner.reply(briefing.brief, terms)

@@ -16,7 +16,7 @@ from mesh.costs.accounts import Account
 from mesh.costs.ledger import Opening, Spender
 from mesh.db.prepared import Prepared
 from mesh.db.unit_of_work import Database, UnitOfWork
-from mesh.errors import ModelCallError, StepLostError
+from mesh.errors import InvalidReplyError, ModelCallError, StepLostError
 from mesh.events import log, types
 from mesh.models.books import Books
 from mesh.models.calls import ModelCall
@@ -24,6 +24,7 @@ from mesh.models.catalogue import Model
 from mesh.tasks import admission
 from mesh.tasks.claims import Claim
 from mesh.tasks.wakeups import Wakeups
+from mesh.tasks.watching import StepText
 
 # The task's row first, as everywhere; whatever changed the step while this waited for it is seen by the update.
 # What runs while its task is paused may go on.
@@ -63,24 +64,40 @@ class StepJournal(Books):
     """Keeps the books of one attempt at one step; see `mesh.models.calls.Journal`."""
 
     def __init__(
-        self, claim: Claim, spender: Spender, *, sandbox: bool, database: Database, wakeups: Wakeups, clock: Clock
+        self,
+        claim: Claim,
+        spender: Spender,
+        *,
+        sandbox: bool,
+        database: Database,
+        wakeups: Wakeups,
+        clock: Clock,
+        text: StepText | None = None,
     ) -> None:
+        """`text` is what the calls' text is shown by, if somebody watches."""
         super().__init__(spender, sandbox=sandbox, database=database, clock=clock)
         self._claim = claim
         self._wakeups = wakeups
+        self._text = text
         self._started = False
         self._budgeted = False
+        # The number of the event that told of the call opened last, as far as it is known.
+        self._told_at: int | None = None
 
     def opened(self, call: ModelCall, *, after: ModelCallError | None, previous: Model | None) -> None:
         """Reserve the call's worst case; an attempt's first call starts the step, one after a failure falls back."""
         opening = self.opening(call)
-        batch = log.Batch(self._claim.task_id, self._events(call, after, previous), at=self.clock())
+        events = self._events(call, after, previous)
+        batch = log.Batch(self._claim.task_id, events, at=self.clock())
+        self._told_at = None
         if not self._budgeted:
             self._budgeted = self.database.persist(
                 lambda work: self._open(work, opening, batch, asked=False), atomic=False
             )
         if self._budgeted:
             self.database.persist(lambda work: self._open_under_budgets(work, opening, batch))
+        if self._text is not None and events:  # else nothing of the text was shown yet
+            self._text.begin(self._told_at)
         self._started = True
         self.shown = False
 
@@ -96,7 +113,9 @@ class StepJournal(Books):
         if not row.mine:
             raise StepLostError("The step is no longer this attempt's.")
         if row.before is not None:  # else the write that broke off had taken place
-            self._wakeups.events(work, claim.task_id, batch.stored(spender.network_id or "", row.before))
+            stored = batch.stored(spender.network_id or "", row.before)
+            self._wakeups.events(work, claim.task_id, stored)
+            self._told_at = stored[-1].sequence if stored else None
         return False
 
     def _open_under_budgets(self, work: UnitOfWork, opening: Opening, batch: log.Batch) -> None:
@@ -117,4 +136,7 @@ class StepJournal(Books):
             return [types.StepStarted(claim.step_id, claim.agent_name, claim.agent_id, call.model.name, claim.attempt)]
         if after is not None and previous is not None:
             return [types.Fallback(claim.step_id, previous.name, call.model.name, after.code, restarted=self.shown)]
-        return []  # the same model is asked once more
+        if self.shown:  # the same model is asked once more, to repair its reply
+            name = call.model.name
+            return [types.Fallback(claim.step_id, name, name, InvalidReplyError.code, restarted=True)]
+        return []

@@ -37,7 +37,9 @@ class Tasks:
         self._catalogue = catalogue
         self._clock = clock
 
-    def submit(self, principal: Principal, network_id: str, new: NewTask) -> TaskView:
+    def submit(
+        self, principal: Principal, network_id: str, new: NewTask, *, within: UnitOfWork | None = None
+    ) -> TaskView:
         """Accept a task; started at once unless `auto_process` is off.
 
         Raises:
@@ -47,7 +49,7 @@ class Tasks:
         now = self._clock()
         owner = _owner(principal, new)
         self._check(new, now)
-        with self._database.begin() as work:
+        with self._database.begin(within=within) as work:
             network = require(work.connection, principal, network_id, keep=True)
             task = _insert(work.connection, new, network, principal.key_id, owner, now)
             if new.budget_usd is not None:

@@ -1,12 +1,13 @@
 """Tasks and steps as callers give and see them, and the queries that read them."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, case, func, select
+from sqlalchemy import Connection, Row, case, func, select
 
 from mesh.db.tables import model_calls, steps
 from mesh.tasks.states import OPEN_STEPS, TaskStatus
@@ -94,6 +95,24 @@ class StepView:
     output: str | None
     confidence: float | None
     error: Mapping[str, Any] | None
+    calls: Sequence["CallView"]
+
+
+@dataclass(frozen=True)
+class CallView:
+    """One model call of a step: what came of it, and why its model was chosen."""
+
+    call_id: str
+    model: str
+    requested_model: str | None
+    status: str
+    error_code: str | None
+    usage: Spent
+    cost_usd: Decimal
+    estimated: bool
+    latency_seconds: float | None
+    created_at: datetime
+    selection: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -119,7 +138,7 @@ def task_views(connection: Connection, rows: Sequence[Row[Any]]) -> list[TaskVie
     done = func.count(case((steps.c.state.not_in(OPEN_STEPS), 1)))
     counted = select(steps.c.task_id, func.count(), done).where(steps.c.task_id.in_(ids)).group_by(steps.c.task_id)
     progress = {task_id: Progress(total, ended) for task_id, total, ended in connection.execute(counted)}
-    bills = _bills(connection, model_calls.c.task_id, ids)
+    bills = _bills(connection, ids)
     return [_task_view(row, progress.get(row.id, Progress()), bills.get(row.id, _Bill())) for row in rows]
 
 
@@ -133,24 +152,25 @@ def step_views(connection: Connection, task_id: str) -> list[StepView]:
     rows = connection.execute(
         select(steps).where(steps.c.task_id == task_id).order_by(steps.c.iteration, steps.c.id)
     ).all()
-    bills = _bills(connection, model_calls.c.step_id, [row.id for row in rows], task_id=task_id)
-    return [_step_view(row, bills.get(row.id, _Bill())) for row in rows]
+    calls: dict[str, list[Row[Any]]] = defaultdict(list)
+    made = select(model_calls).where(model_calls.c.task_id == task_id).order_by(model_calls.c.id)
+    for call in connection.execute(made):  # ix_model_calls_task_id
+        calls[call.step_id].append(call)
+    return [_step_view(row, calls[row.id]) for row in rows]
 
 
-def _bills(
-    connection: Connection, by: Column[Any], ids: Sequence[str], *, task_id: str | None = None
-) -> dict[str, _Bill]:
-    """What calls used, grouped by the column `by` (ix_model_calls_task_id)."""
+def _bills(connection: Connection, task_ids: Sequence[str]) -> dict[str, _Bill]:
+    """What the calls of each task used (ix_model_calls_task_id)."""
     query = select(
-        by,
+        model_calls.c.task_id,
         func.sum(model_calls.c.prompt_tokens),
         func.sum(model_calls.c.completion_tokens),
         func.count(),
         func.sum(model_calls.c.cost_usd),
         func.array_agg(model_calls.c.model.distinct()),
         func.bool_or(model_calls.c.sandbox),
-    ).group_by(by)
-    query = query.where(model_calls.c.task_id == task_id) if task_id else query.where(by.in_(ids))
+    )
+    query = query.where(model_calls.c.task_id.in_(task_ids)).group_by(model_calls.c.task_id)
     return {
         key: _Bill(Spent(int(prompt), int(completion), calls), cost, tuple(models), sandbox)
         for key, prompt, completion, calls, cost, models, sandbox in connection.execute(query)
@@ -183,7 +203,7 @@ def _task_view(row: Row[Any], progress: Progress, bill: _Bill) -> TaskView:
     )
 
 
-def _step_view(row: Row[Any], bill: _Bill) -> StepView:
+def _step_view(row: Row[Any], calls: Sequence[Row[Any]]) -> StepView:
     return StepView(
         step_id=row.id,
         key=row.key,
@@ -197,12 +217,31 @@ def _step_view(row: Row[Any], bill: _Bill) -> StepView:
         status=row.state,
         attempts=row.attempt,
         model=row.model,
-        usage=bill.usage,
-        cost_usd=bill.cost_usd,
+        usage=Spent(
+            sum(call.prompt_tokens for call in calls), sum(call.completion_tokens for call in calls), len(calls)
+        ),
+        cost_usd=sum((call.cost_usd for call in calls), Decimal(0)),
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
         output=row.output,
         confidence=row.confidence,
         error=row.error,
+        calls=[_call_view(call) for call in calls],
+    )
+
+
+def _call_view(row: Row[Any]) -> CallView:
+    return CallView(
+        call_id=row.id,
+        model=row.model,
+        requested_model=row.requested_model,
+        status=row.state,
+        error_code=row.error_code,
+        usage=Spent(row.prompt_tokens, row.completion_tokens, 1),
+        cost_usd=row.cost_usd,
+        estimated=row.estimated,
+        latency_seconds=row.latency_seconds,
+        created_at=row.created_at,
+        selection=row.selection,
     )

@@ -78,11 +78,12 @@ def assert_the_ledger_is_what_was_seen(seen: Sequence[Mapping[str, Any]], rows: 
     assert sent.keys() <= ledger.keys(), "a request that nobody accounts for"
     bills = {row.id: bill(row, sent.get(row.id)) for row in rows}
     wrong = [(row.state, row.error_code, bills[row.id]) for row in rows if bills[row.id].startswith("wrong")]
-    assert not wrong
-    assert all(ledger[number].provider == call["provider"] for number, call in sent.items())
+    assert not wrong, wrong
+    strays = [call for number, call in sent.items() if ledger[number].provider != call["provider"]]
+    assert not strays, strays
     never_made = {row.error_code for row in rows if row.id not in sent}
     assert never_made <= {"worker_lost", "cancelled"}, "a request that was never made is charged"
-    assert {bills[row.id] for row in rows if row.state == "settled"} == {"exact"}
+    assert {bills[row.id] for row in rows if row.state == "settled"} == {"exact"}, "a reply that is not billed exactly"
     charged = Counter(bills.values())
     assert min(charged[one] for one in ("exact", "estimated", "free")) > 0, "this run has shown nothing"
     return charged
@@ -91,8 +92,9 @@ def assert_the_ledger_is_what_was_seen(seen: Sequence[Mapping[str, Any]], rows: 
 def assert_budgets_are_the_ledger(fleet: Fleet) -> None:
     """What each budget has spent is the sum of its rows, and nothing is held any more."""
     budgets = fleet.rows(_BUDGETS)
-    assert {row.id.partition(":")[0] for row in budgets} == {"user", "network", "task"}
-    assert [row for row in budgets if row.reserved_usd != 0 or row.spent_usd != row.ledger_usd] == []
+    assert {row.id.partition(":")[0] for row in budgets} == {"user", "network", "task"}, "a budget is gone"
+    wrong = [row for row in budgets if row.reserved_usd != 0 or row.spent_usd != row.ledger_usd]
+    assert not wrong, wrong
 
 
 def _cancel_one(fleet: Fleet, network_id: str) -> None:

@@ -30,7 +30,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def health(database: Database, redis_url: str) -> Health:
-    return Health(database, Settings(redis_url=redis_url), clock.now, database_seconds=SECONDS)
+    return Health(database, Settings(redis_url=redis_url), clock.now, breakers=dict, database_seconds=SECONDS)
 
 
 @contextmanager

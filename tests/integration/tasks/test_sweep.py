@@ -1,12 +1,16 @@
 """Whatever was lost on the way is found by the sweep, from the rows alone, and mended once."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, text, update
 from structlog.testing import capture_logs
 
-from mesh.db.tables import steps, tasks, workers
+from mesh.costs import ledger
+from mesh.costs.ledger import Opening, Spender
+from mesh.db.tables import model_calls, steps, tasks, workers
+from mesh.ids import new_id
 from mesh.tasks.leases import Holder, Leases
 from mesh.tasks.states import TaskStatus
 from mesh.tasks.sweep import CONTINUE_EVERY, MOST_LOSSES, WORKER_ROWS_KEPT, Sweep
@@ -304,3 +308,22 @@ _BREAK = """
     CREATE FUNCTION break() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$;
     CREATE TRIGGER break BEFORE UPDATE ON steps FOR EACH ROW WHEN (old.task_id = '{task_id}') EXECUTE FUNCTION break();
 """
+
+
+def test_a_direct_generation_whose_worker_died_is_charged_its_reservation(core: Core, sweep: Sweep) -> None:
+    """No step stands behind it: its worker's lease tells."""
+    opening = Opening(new_id("call"), None, "gpt-4o", "openai", COST, unpriced=False, sandbox=False)
+    for worker_id, lease in (("worker_dead", DEAD), ("worker_alive", ALIVE)):
+        worker(core, "mesh.generate", lease=lease, worker_id=worker_id)
+        spender = Spender("ann", None, None, None, None, None, 0, worker_id=worker_id)
+        call = replace(opening, call_id=f"call_{worker_id}")
+        with core.database.begin() as work:
+            values = {**ledger.opening_values(spender, call), "now": core.clock()}
+            work.connection.execute(text(ledger.opening("(SELECT 1) once")), values)
+    sweep.run()
+    with core.database.begin() as work:
+        rows = work.connection.execute(select(model_calls).order_by(model_calls.c.id)).all()
+    assert [(row.worker_id, row.state, row.cost_usd) for row in rows] == [
+        ("worker_alive", "reserved", 0),
+        ("worker_dead", "cancelled", COST),
+    ]

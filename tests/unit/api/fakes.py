@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -15,13 +16,16 @@ from api.app import create_app
 from mesh.config import Settings
 from mesh.costs.statistics import RequestCounts
 from mesh.costs.views import CostView, DayCost, DayUsage, Query, UsageView
-from mesh.errors import NotFoundError, UnauthenticatedError
+from mesh.db.idempotency import Attempt, Kept
+from mesh.db.unit_of_work import UnitOfWork
+from mesh.errors import KeyReusedError, NotFoundError, UnauthenticatedError
 from mesh.health import Counts, HealthReport
 from mesh.memory.service import MemoryView, NewMemory, Source
 from mesh.networks.views import AgentConfig, AgentView, NetworkView, NewNetwork
 from mesh.security.keys import KeyView
 from mesh.security.principal import Principal, Role, Scope
 from mesh.tasks.states import TaskStatus
+from mesh.tasks.tickets import Ticket
 from mesh.tasks.views import NewTask, Progress, Spent, TaskView
 
 AT = datetime(2026, 11, 22, 9, 30, 0, 125_000, tzinfo=UTC)
@@ -29,6 +33,7 @@ NETWORK_ID = "network_" + "1" * 26
 TASK_ID = "task_" + "2" * 26
 # A value for each variable of a path.
 EXAMPLES = {"network_id": NETWORK_ID, "task_id": TASK_ID, "agent_id": "agent_" + "3" * 26, "api_key": "key_" + "4" * 26}
+EXAMPLES |= {"memory_id": "memory_" + "5" * 26}
 EXAMPLES |= {"kinds": "tasks", "subject_id": TASK_ID}
 SECRETS = "v1:" + "s" * 32
 ALL = frozenset(Scope) - {Scope.ADMIN}
@@ -54,11 +59,12 @@ def network_view(new: NewNetwork, number: int = 1) -> NetworkView:
         memory_count=0,
         created_at=AT,
         updated_at=AT,
+        version=1,
     )
 
 
 def agent_view(config: AgentConfig) -> AgentView:
-    return AgentView(agent_id="agent_" + "3" * 26, network_id=NETWORK_ID, **vars(config), status="idle", created_at=AT)
+    return AgentView("agent_" + "3" * 26, NETWORK_ID, **vars(config), status="idle", created_at=AT, version=1)
 
 
 def task_view(new: NewTask, status: TaskStatus = TaskStatus.PENDING) -> TaskView:
@@ -95,7 +101,7 @@ class Recorder:
 
 
 class FakeNetworks(Recorder):
-    def create(self, _principal: Principal, new: NewNetwork) -> NetworkView:
+    def create(self, _principal: Principal, new: NewNetwork, **_: object) -> NetworkView:
         self.stored.append(new)
         return network_view(new)
 
@@ -106,18 +112,29 @@ class FakeNetworks(Recorder):
     def get(self, _principal: Principal, network_id: str) -> NetworkView:
         raise NotFoundError(f"There is no network {network_id!r}.")
 
-    def add_agent(self, _principal: Principal, _network_id: str, config: AgentConfig) -> AgentView:
+    def add_agent(self, _principal: Principal, _network_id: str, config: AgentConfig, **_: object) -> AgentView:
         self.stored.append(config)
         return agent_view(config)
 
     def list_agents(self, *_: object, **__: object) -> Sequence[AgentView]:
         return []
 
+    def get_agent(self, *_: object) -> AgentView:
+        return agent_view(AgentConfig("a", "seo"))
+
+    def change(self, _principal: Principal, _network_id: str, changes: object, *, if_version: object) -> NetworkView:
+        self.stored.append((changes, if_version))
+        return network_view(NewNetwork("n"))
+
+    def change_agent(self, *asked: object, if_version: object) -> AgentView:
+        self.stored.append((asked[-1], if_version))
+        return agent_view(AgentConfig("a", "seo"))
+
 
 class FakeTasks(Recorder):
     status = TaskStatus.PENDING
 
-    def submit(self, _principal: Principal, _network_id: str, new: NewTask) -> TaskView:
+    def submit(self, _principal: Principal, _network_id: str, new: NewTask, **_: object) -> TaskView:
         self.stored.append(new)
         return task_view(new)
 
@@ -132,12 +149,16 @@ class FakeTasks(Recorder):
 
 
 class FakeMemory(Recorder):
-    def add(self, _principal: Principal, network_id: str, new: NewMemory) -> MemoryView:
+    def add(self, _principal: Principal, network_id: str, new: NewMemory, **_: object) -> MemoryView:
         self.stored.append(new)
         return memory_view(network_id, new, 1)
 
     def list(self, _principal: Principal, network_id: str, *, limit: int, **_: object) -> Sequence[MemoryView]:
         return [memory_view(network_id, NewMemory("x"), number) for number in range(limit)]
+
+    def change(self, *asked: object, if_version: object) -> MemoryView:
+        self.stored.append((asked[-1], if_version))
+        return memory_view(NETWORK_ID, NewMemory("x"), 1)
 
 
 def memory_view(network_id: str, new: NewMemory, number: int) -> MemoryView:
@@ -208,6 +229,34 @@ class FakeKeys(Recorder):
         raise NotFoundError(f"There is no key {key}.")
 
 
+class FakeIdempotency:
+    """Keeps answers by id, as the table does."""
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, tuple[bytes, Kept]] = {}
+
+    @contextmanager
+    def attempt(self, id: bytes, fingerprint: bytes) -> Iterator[Attempt]:  # noqa: A002  # as the service has it
+        before = self.kept.get(id)
+        if before is not None and before[0] != fingerprint:
+            raise KeyReusedError("This key came with another body before.")
+        yield Attempt(id, fingerprint, UnitOfWork(None), before[1] if before else None)  # type: ignore[arg-type]  # unused
+
+    def keep(self, attempt: Attempt, answer: Kept) -> None:
+        self.kept[attempt.id] = (attempt.fingerprint, answer)
+
+
+class FakeTickets(Recorder):
+    def issue(self, _principal: Principal, task_id: str) -> Ticket:
+        self.stored.append(task_id)
+        return Ticket(f"ticket {len(self.stored)} for {task_id}", AT)
+
+    def redeem(self, ticket: str, task_id: str) -> Principal:
+        if not ticket.endswith(f" for {task_id}"):
+            raise UnauthenticatedError("The ticket does not hold.")
+        return USER
+
+
 class FakeGenerations(Recorder):
     def admit(self, _principal: Principal, new: object) -> None:
         self.stored.append(new)
@@ -231,7 +280,7 @@ class FakeHealth:
 
 @dataclass
 class FakeMesh:
-    settings: Settings = field(default_factory=lambda: Settings(secrets=SecretStr(SECRETS)))
+    settings: Settings = field(default_factory=lambda: Settings(secrets=SecretStr(SECRETS), redis_url="redis://unused"))
     networks: FakeNetworks = field(default_factory=FakeNetworks)
     tasks: FakeTasks = field(default_factory=FakeTasks)
     memory: FakeMemory = field(default_factory=FakeMemory)
@@ -239,6 +288,8 @@ class FakeMesh:
     statistics: FakeStatistics = field(default_factory=FakeStatistics)
     health: FakeHealth = field(default_factory=FakeHealth)
     generations: FakeGenerations = field(default_factory=FakeGenerations)
+    idempotency: FakeIdempotency = field(default_factory=FakeIdempotency)
+    tickets: FakeTickets = field(default_factory=FakeTickets)
     events: object = None
     live: object = None
 

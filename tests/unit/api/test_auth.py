@@ -58,7 +58,7 @@ def test_both_ways_to_send_a_key_work() -> None:
 
 
 def _local() -> FakeMesh:
-    return FakeMesh(settings=Settings(secrets=SecretStr(SECRETS), auth="local"))
+    return FakeMesh(settings=Settings(secrets=SecretStr(SECRETS), redis_url="redis://unused", auth="local"))
 
 
 def test_local_mode_needs_no_key_but_refuses_a_wrong_one() -> None:

@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from tests.unit.api.fakes import NETWORK_ID, ROUTES, TASK_ID, FakeMesh, wire
+from tests.unit.api.fakes import EXAMPLES, NETWORK_ID, ROUTES, TASK_ID, FakeMesh, wire
 
 NETWORKS = "/api/mesh/networks"
 TASKS = f"{NETWORKS}/{NETWORK_ID}/tasks"
 AGENTS = f"{NETWORKS}/{NETWORK_ID}/agents"
 MEMORY = f"{NETWORKS}/{NETWORK_ID}/memory"
+AGENT_PATH = f"{AGENTS}/{EXAMPLES['agent_id']}"
+MEMORY_ID = EXAMPLES["memory_id"]
 KEYS = "/api/mesh/security/api-keys"
+TICKETS = "/api/mesh/stream-tickets"
 AGENT = {"name": "SEO", "type": "seo"}
 ADMIN_KEY = {"X-API-Key": "admin-key"}
 
@@ -79,6 +82,8 @@ INVALID = [
     (MEMORY, {"content": "x", "confidence": 1.1}, "/confidence"),
     (MEMORY, {"content": "x", "ttl_seconds": 0}, "/ttl_seconds"),
     (MEMORY, {"content": "x", "type": "fact", "memory_type": "fact"}, "/memory_type"),
+    (TICKETS, {}, "/task_id"),
+    (TICKETS, {"task_id": "x"}, "/task_id"),
     (KEYS, {"user_id": "a b"}, "/user_id"),
     (KEYS, {"user_id": "a", "role": "king"}, "/role"),
     (KEYS, {"user_id": "a", "scopes": []}, "/scopes"),
@@ -97,6 +102,36 @@ def test_what_does_not_fit_is_422_and_says_where(path: str, body: object, pointe
     assert pointer in [error["pointer"] for error in problem["errors"]], problem
     assert problem["code"] == "validation_failed"
     assert problem["request_id"] == answer.headers["X-Request-ID"]
+    assert mesh.stored == 0
+
+
+INVALID_CHANGES = [
+    (f"{NETWORKS}/{NETWORK_ID}", {"name": None}, "/name"),
+    (f"{NETWORKS}/{NETWORK_ID}", {"name": ""}, "/name"),
+    (f"{NETWORKS}/{NETWORK_ID}", {"budget_usd": 1}, "/budget_usd"),
+    (f"{NETWORKS}/{NETWORK_ID}", {"agents": []}, "/agents"),
+    (f"{NETWORKS}/{NETWORK_ID}", {"max_iterations": 51}, "/max_iterations"),
+    (f"{NETWORKS}/{NETWORK_ID}", {"timeout_seconds": None}, "/timeout_seconds"),
+    (f"{NETWORKS}/{NETWORK_ID}", {"shared_context": _deep(8)}, "/shared_context"),
+    (AGENT_PATH, {}, "/agent_config"),
+    (AGENT_PATH, {"name": "x"}, "/agent_config"),
+    (AGENT_PATH, {"agent_config": {"type": "Not A Slug"}}, "/agent_config/type"),
+    (AGENT_PATH, {"agent_config": {"type": None}}, "/agent_config/type"),
+    (AGENT_PATH, {"agent_config": {"capabilities": ["x"] * 51}}, "/agent_config/capabilities"),
+    (AGENT_PATH, {"agent_config": {"colour": "red"}}, "/agent_config/colour"),
+    (f"{MEMORY}/{MEMORY_ID}", {"content": None}, "/content"),
+    (f"{MEMORY}/{MEMORY_ID}", {"type": "rumour"}, "/type"),
+    (f"{MEMORY}/{MEMORY_ID}", {"ttl_seconds": 0}, "/ttl_seconds"),
+    (f"{MEMORY}/{MEMORY_ID}", {"version": 7}, "/version"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "pointer"), INVALID_CHANGES, ids=str)
+def test_a_change_that_does_not_fit_is_422_and_says_where(path: str, body: object, pointer: str) -> None:
+    mesh = FakeMesh()
+    answer = mesh.app().test_client().patch(path, json=body, headers=ADMIN_KEY)
+    assert answer.status_code == 422
+    assert pointer in [error["pointer"] for error in wire(answer)["errors"]]
     assert mesh.stored == 0
 
 

@@ -1,7 +1,7 @@
 """The hub: every event once and in order, whatever the live channel does."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import gevent
 import pytest
@@ -16,6 +16,7 @@ from api.streams import READ_LIMIT, Hub
 from mesh.errors import UnavailableError
 from mesh.events.live import Live, LiveConnection, Standing
 from mesh.events.log import EventLog, StoredEvent
+from mesh.events.texts import Texts
 
 pytestmark = pytest.mark.usefixtures("no_greenlet_is_left")
 
@@ -87,17 +88,39 @@ class FakeRedis(LiveConnection):
         self.inbox.put(Live(TASK, list(events)))
 
 
+class FakeTexts(Texts):
+    """What is written so far, by step and number; `watched` are the tasks that were marked, in their order."""
+
+    def __init__(self) -> None:
+        self.written: dict[tuple[str, int], str] = {}
+        self.watched: list[str] = []
+        self.down = False
+
+    def watch(self, task_ids: Iterable[str]) -> None:
+        if self.down:
+            raise RedisConnectionError("down")
+        self.watched += task_ids
+
+    def so_far(self, texts: Mapping[str, int]) -> dict[str, str]:
+        gevent.sleep(0)
+        if self.down:
+            raise RedisConnectionError("down")
+        return {one[0]: self.written[one] for one in texts.items() if one in self.written}
+
+
 class Stage:
     """A hub between a fake log and a fake Redis, and the greenlets that read it."""
 
     def __init__(self, *, beat_seconds: float = 60, poll_seconds: float = 0.01) -> None:
         self.log = FakeLog()
         self.redis = FakeRedis()
+        self.texts = FakeTexts()
         self.live_keys = {"key_1"}
         self.hub = Hub(
             self.log,
             lambda key_id: key_id in self.live_keys,
             self.redis.connect,
+            self.texts,
             beat_seconds=beat_seconds,
             poll_seconds=poll_seconds,
         )

@@ -11,7 +11,7 @@ from mesh.errors import ConflictError, UnavailableError
 from mesh.networks.views import AgentConfig, NewNetwork
 from mesh.tasks.states import TaskStatus
 from mesh.tasks.views import NewTask
-from tests.unit.api.fakes import NETWORK_ID, TASK_ID, FakeMesh, wire
+from tests.unit.api.fakes import EXAMPLES, NETWORK_ID, TASK_ID, FakeMesh, wire
 
 NETWORK = f"/api/mesh/networks/{NETWORK_ID}"
 
@@ -89,6 +89,29 @@ def test_task_filters_reach_the_service() -> None:
 def test_memory_takes_its_type_under_both_names(name: str) -> None:
     mesh = FakeMesh()
     assert wire(_ask(mesh, "POST", f"{NETWORK}/memory", {"content": "x", name: "decision"}))["type"] == "decision"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "changes"),
+    [
+        ("", {"name": "y", "timeout_seconds": 5}, {"name": "y", "timeout_seconds": 5}),
+        ("", {"model_selection": {"cost_sensitive": True}}, {"model_selection": {"cost_sensitive": True}}),
+        ("", {}, {}),
+        (f"/agents/{EXAMPLES['agent_id']}", {"agent_config": {"model": None}}, {"model": None}),
+        (
+            f"/agents/{EXAMPLES['agent_id']}",
+            {"agent_config": {"parameters": {"top_p": 1}, "capabilities": []}},
+            {"parameters": {"top_p": 1.0}, "capabilities": []},
+        ),
+        (f"/memory/{EXAMPLES['memory_id']}", {"memory_type": "decision"}, {"type": "decision"}),
+        (f"/memory/{EXAMPLES['memory_id']}", {"ttl_seconds": None}, {"ttl_seconds": None}),
+    ],
+    ids=str,
+)
+def test_only_what_is_named_reaches_the_service_as_a_change(path: str, body: object, changes: object) -> None:
+    mesh = FakeMesh()
+    assert _ask(mesh, "PATCH", f"{NETWORK}{path}", body).status_code == 200
+    assert [*mesh.networks.stored, *mesh.memory.stored] == [(changes, None)]
 
 
 def test_a_new_key_is_shown_this_once() -> None:

@@ -1,0 +1,229 @@
+"""Events of streams, as they are documented: a line of NDJSON, or the `data` of a server-sent event.
+
+What is sent is made in mesh.events.types and mesh.generate; a test holds these models against it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from api.schemas.base import Answer, Instant
+from api.schemas.tasks import Result, Status
+
+
+class Live(Answer):
+    """What every event of a task has; `agent`, where it occurs, is the agent's name."""
+
+    task_id: str
+    network_id: str
+    timestamp: Instant
+
+
+class Stored(Live):
+    """An event that can be sent again for as long as the task exists."""
+
+    sequence: int = Field(ge=1, description="1, 2, 3 ... within the task; also the id of the server-sent event")
+
+
+class OfStep(Answer):
+    """Which step, and whose it is."""
+
+    step_id: str
+    agent: str
+    agent_id: str
+
+
+class Started(Stored):
+    """A run of the task begins; `run` is one more each time the task is resumed."""
+
+    event: Literal["started"]
+    status: Status
+    run: int = Field(ge=1)
+
+
+class PlannedStep(Answer):
+    """A step as the coordinator wants it; `depends_on` are keys of the same iteration."""
+
+    step_id: str
+    key: str
+    agent: str
+    agent_id: str
+    description: str
+    depends_on: list[str]
+
+
+class Plan(Stored):
+    """The coordinator's decision of this iteration."""
+
+    event: Literal["plan"]
+    iteration: int
+    steps: list[PlannedStep]
+
+
+class StepStarted(Stored, OfStep):
+    """A model is about to be asked."""
+
+    event: Literal["step_started"]
+    model: str
+    attempt: int
+
+
+class Fallback(Stored):
+    """A model failed and the next one is asked; `restarted`: the step's text so far is void."""
+
+    event: Literal["fallback"]
+    step_id: str
+    from_model: str
+    to_model: str
+    reason: str
+    restarted: bool
+
+
+class StepCompleted(Stored, OfStep):
+    """A step's reply is stored; cost in US dollars."""
+
+    event: Literal["step_completed"]
+    model: str
+    output: str
+    confidence: float
+    usage: dict[str, int]
+    cost_usd: float
+    duration_seconds: float
+
+
+class StepFailed(Stored, OfStep):
+    """An attempt at a step failed."""
+
+    event: Literal["step_failed"]
+    code: str
+    detail: str
+    will_retry: bool
+
+
+class MemoryAdded(Stored):
+    """An agent wrote to the shared memory."""
+
+    event: Literal["memory"]
+    memory_id: str
+    type: str
+    content: str
+    confidence: float
+    agent: str
+    agent_id: str
+
+
+class Paused(Stored):
+    """A budget is used up."""
+
+    event: Literal["paused"]
+    reason: str
+
+
+class Resulted(Stored):
+    """The task's result."""
+
+    event: Literal["result"]
+    result: Result
+
+
+class Failed(Stored):
+    """Why the task failed."""
+
+    event: Literal["error"]
+    code: str
+    detail: str
+
+
+class Complete(Stored):
+    """The end of a run, always its last event."""
+
+    event: Literal["complete"]
+    status: Status
+
+
+class Unstored(Live):
+    """An event that is not sent again."""
+
+    sequence: int = Field(description="of the event that began this text: its `step_started`, or `fallback`")
+    step_id: str
+
+
+class Token(Unstored):
+    """More text of a running step, after `offset` characters of it."""
+
+    event: Literal["token"]
+    offset: int
+    text: str
+
+
+class Partial(Unstored):
+    """The text of a running step so far, for whoever comes late."""
+
+    event: Literal["partial"]
+    text: str
+
+
+TaskEvent = Annotated[
+    Started
+    | Plan
+    | StepStarted
+    | Fallback
+    | StepCompleted
+    | StepFailed
+    | MemoryAdded
+    | Paused
+    | Resulted
+    | Failed
+    | Complete,
+    Field(discriminator="event"),
+]
+TaskEventOrToken = Annotated[TaskEvent | Token | Partial, Field(discriminator="event")]
+
+
+class GenerationStart(Answer):
+    """A model is asked; `sandbox` stands there when it is none, but the stand-in for trying out."""
+
+    event: Literal["start"]
+    model: str
+    sandbox: bool = False
+
+
+class GenerationToken(Answer):
+    """More text."""
+
+    event: Literal["token"]
+    text: str
+
+
+class GenerationFallback(Answer):
+    """Another model goes on; `restarted`: the text so far is void."""
+
+    event: Literal["fallback"]
+    from_model: str
+    to_model: str
+    reason: str
+    restarted: bool
+
+
+class GenerationComplete(Answer):
+    """The end of the text; cost in US dollars, null for a model without a known price."""
+
+    event: Literal["complete"]
+    model: str
+    finish_reason: Literal["stop", "length"]
+    usage: dict[str, int]
+    cost_usd: float | None
+
+
+class GenerationError(Answer):
+    """Why there is no more text; what was used until then is charged."""
+
+    event: Literal["error"]
+    code: str
+    detail: str
+
+
+GenerationEvent = Annotated[
+    GenerationStart | GenerationToken | GenerationFallback | GenerationComplete | GenerationError,
+    Field(discriminator="event"),
+]
