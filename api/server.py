@@ -10,6 +10,7 @@ if __name__ == "__main__":
     monkey.patch_all()
 
 import contextlib
+import logging
 import resource
 import socket
 import sys
@@ -23,6 +24,7 @@ from mesh.config import Settings, load
 from mesh.errors import ConfigurationError, MeshError
 from mesh.security.keyring import Keyring
 from mesh.security.loopback import is_loopback
+from mesh.security.token import redact
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -90,8 +92,20 @@ class _Server(BaseApplication):
             sys.exit(Arbiter.APP_LOAD_ERROR)  # this one is not started again
 
 
-def _cooperate(_arbiter: object, _worker: object) -> None:
+class Redacted(logging.Filter):
+    """Strikes keys and tickets out of what gunicorn logs: whole addresses, for requests that it cannot handle."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record; all of them pass."""
+        record.msg, record.args = redact(record.getMessage()), ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+def _cooperate(_arbiter: object, worker: "GeventWorker") -> None:
     """Let other greenlets run while one waits for PostgreSQL; without it, one slow query stops them all."""
+    worker.log.error_log.addFilter(Redacted())
     from psycogreen.gevent import patch_psycopg  # noqa: PLC0415  # loads psycopg2, which only workers need
 
     patch_psycopg()

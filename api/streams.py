@@ -210,7 +210,7 @@ class Hub:
                 connection.close()
         except LOST as error:
             if not self._away:
-                log.warning("live_channel_lost", error=type(error).__name__)
+                log.warning("live_channel_lost", error=type(error).__name__, exc_info=True)
         self._lost()
         gevent.sleep(self._backoff_seconds * random.uniform(0.5, 1.0))  # noqa: S311  # spreads load
         self._backoff_seconds = min(2 * self._backoff_seconds, RECONNECT_SECONDS[1])

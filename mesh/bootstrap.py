@@ -31,7 +31,7 @@ from mesh.models.gateway import Gateway
 from mesh.models.limits import Limits
 from mesh.models.listing import Listing
 from mesh.models.performance import Performance
-from mesh.models.providers import configured
+from mesh.models.providers import Access, configured
 from mesh.models.selection import Selector
 from mesh.models.shared import SharedRedis
 from mesh.networks.service import Networks
@@ -148,17 +148,22 @@ def build_gateway(mesh: Mesh) -> Gateway:
     from mesh.models.breakers import Breakers  # noqa: PLC0415  # pybreaker
     from mesh.models.litellm_calls import LiteLLMCalls  # noqa: PLC0415  # LiteLLM
 
+    access = _require_provider(mesh)
+    calls = LiteLLMCalls(access)
+    calls.warm_up(mesh.catalogue.resolve(name) for name in mesh.catalogue.chain)
+    breakers = Breakers(mesh.board)
+    selector = Selector(mesh.catalogue, access, mesh.performance, closed=lambda name: not breakers.open(name))
+    return Gateway(calls, selector, breakers, Limits(mesh.board, mesh.catalogue))
+
+
+def _require_provider(mesh: Mesh) -> dict[str, Access]:
     access = configured(mesh.settings)
     if not any(model.reachable(access) for model in mesh.catalogue):
         raise ConfigurationError(
             "No model provider is configured: set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY or GROQ_API_KEY, "
             "or OPENAI_API_BASE for a local server, or MESH_SANDBOX=1 with the addresses of `mesh sandbox`."
         )
-    calls = LiteLLMCalls(access)
-    calls.warm_up(mesh.catalogue.resolve(name) for name in mesh.catalogue.chain)
-    breakers = Breakers(mesh.board)
-    selector = Selector(mesh.catalogue, access, mesh.performance, closed=lambda name: not breakers.open(name))
-    return Gateway(calls, selector, breakers, Limits(mesh.board, mesh.catalogue))
+    return access
 
 
 def build_execution(mesh: Mesh, *, worker_id: str, queues: Sequence[str]) -> Execution:
@@ -178,10 +183,15 @@ def build_execution(mesh: Mesh, *, worker_id: str, queues: Sequence[str]) -> Exe
 
 
 def build_generator(mesh: Mesh, *, worker_id: str) -> Generator:
-    """What a control worker makes direct generations with; raises as `build_gateway`."""
+    """What a control worker makes direct generations with.  LiteLLM is loaded later, beside its other work.
+
+    Raises:
+        ConfigurationError: no provider is configured.
+    """
+    _require_provider(mesh)
     return Generator(
         database=mesh.database,
-        gateway=build_gateway(mesh),
+        load_gateway=partial(build_gateway, mesh),
         redis=connect(mesh.settings.redis_url),
         clock=clock.now,
         worker_id=worker_id,

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Timer
 
 import structlog
 from celery import Celery
@@ -22,6 +22,7 @@ from mesh.config import load
 from mesh.db.leader import SWEEP, Leadership
 from mesh.dispatch.queues import CONTROL, GENERATE, of_pool
 from mesh.errors import MeshError
+from mesh.generate.runner import Generator
 from mesh.ids import new_id
 from mesh.observability import logging
 from mesh.tasks.execution import Execution
@@ -32,6 +33,9 @@ from workers.jobs import agents, control, generate
 from workers.slots import SlotPool
 
 log = structlog.get_logger(__name__)
+
+# A control worker loads LiteLLM so long after it began to serve; a generation that comes sooner has it loaded at once.
+WARM_UP_AFTER_SECONDS = 15.0
 
 # How long a thread may compute before another one gets its turn.  A call is about 4 ms of LiteLLM in small pieces; with
 # Python's 5 ms, dozens of threads interrupt each other in the middle: 12 to 14 ms CPU a step above a bare loop, against
@@ -111,11 +115,28 @@ def _settle_memory() -> None:
 def _register(app: Celery, mesh: Mesh, pool: Pool, holder: Holder) -> Execution | None:
     if pool.control:
         control.register(app, mesh.purge, mesh.rollup)
-        generate.register(app, build_generator(mesh, worker_id=holder.worker_id))
+        generator = build_generator(mesh, worker_id=holder.worker_id)
+        generate.register(app, generator)
+        _warm_up_later(generator)
         return None
     execution = build_execution(mesh, worker_id=holder.worker_id, queues=pool.queues)
     agents.register(app, execution)
     return execution
+
+
+def _warm_up_later(generator: Generator) -> None:
+    """Not while the whole system starts: the agents' workers compute for seconds then, and are waited for."""
+
+    def warm_up() -> None:
+        generator.warm_up()
+        _settle_memory()
+
+    def begin(**_: object) -> None:
+        timer = Timer(WARM_UP_AFTER_SECONDS, warm_up)
+        timer.daemon = True
+        timer.start()
+
+    worker_ready.connect(begin, weak=False)
 
 
 def _connect_signals(heart: Heart, execution: Execution | None) -> None:

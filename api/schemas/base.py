@@ -76,6 +76,11 @@ class Page(Answer, Generic[Item]):
     items: list[Item]
     next_cursor: str | None
 
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+        """Its name in the interface's document."""
+        return f"{params[0].__name__}Page"
+
 
 def _in_utc(instant: datetime) -> datetime:
     try:

@@ -85,7 +85,7 @@ class Failure(Answer):
     detail: str
 
 
-class Usage(Answer):
+class Spent(Answer):
     """Tokens and calls."""
 
     prompt_tokens: int
@@ -113,7 +113,7 @@ class Task(Answer):
     progress: Progress
     result: Result | None
     error: Failure | None
-    usage: Usage
+    usage: Spent
     cost_usd: Usd
     models: list[str]
     sandbox: bool
@@ -127,7 +127,7 @@ class Call(Answer):
     requested_model: str | None
     status: Literal["reserved", "settled", "failed", "cancelled"]
     error_code: str | None
-    usage: Usage
+    usage: Spent
     cost_usd: Usd
     estimated: bool = Field(description="the provider told no usage: the cost is an upper bound")
     latency_seconds: float | None
@@ -150,7 +150,7 @@ class Step(Answer):
     status: str
     attempts: int
     model: str | None
-    usage: Usage
+    usage: Spent
     cost_usd: Usd
     created_at: Instant
     started_at: Instant | None

@@ -4,7 +4,9 @@ workers.jobs.generate -> here -> gateway, journal, wire.  The gateway works in a
 what it tells, at least a sign of life every second, and stops it when nobody receives that.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import structlog
 from redis import Redis
@@ -31,14 +33,31 @@ class Generator:
     """Runs generations for the worker `worker_id`."""
 
     def __init__(
-        self, *, database: Database, gateway: Gateway, redis: Redis, clock: Clock, worker_id: str, sandbox: bool
+        self,
+        *,
+        database: Database,
+        load_gateway: Callable[[], Gateway],
+        redis: Redis,
+        clock: Clock,
+        worker_id: str,
+        sandbox: bool,
     ) -> None:
+        """`load_gateway` takes seconds, and is called once: by `warm_up`, or for the first generation."""
         self._database = database
-        self._gateway = gateway
+        self._load_gateway = load_gateway
+        self._loading = Lock()
+        self._gateway: Gateway | None = None
         self._redis = redis
         self._clock = clock
         self._worker_id = worker_id
         self._sandbox = sandbox
+
+    def warm_up(self) -> Gateway:
+        """Load what asks models, unless that was done."""
+        with self._loading:
+            if self._gateway is None:
+                self._gateway = self._load_gateway()
+            return self._gateway
 
     def run(self, job: Job) -> None:
         """Generate, unless nobody listens any more."""
@@ -72,7 +91,7 @@ class Generator:
             job.user_id, job.key_id, job.asked.network_id, None, None, None, attempt=1, worker_id=self._worker_id
         )
         journal = GenerationJournal(spender, outbox, sandbox=self._sandbox, database=self._database, clock=self._clock)
-        reply = self._gateway.complete(
+        reply = self.warm_up().complete(
             _completion(job.asked, outbox), journal=journal, cancellation=cancellation, timeout_seconds=TIMEOUT_SECONDS
         )
         journal.settle(reply)

@@ -1,12 +1,13 @@
-"""The purge: what belongs to deleted networks goes in small transactions, so that nobody waits for it."""
+"""The purge: what belongs to deleted networks, and answers kept long enough, in small transactions: nobody waits."""
 
 from collections.abc import Sequence
 
 import structlog
-from sqlalchemy import Column, Connection, delete, exists, select
+from sqlalchemy import Column, Connection, delete, exists, func, select
 
 from mesh.costs.budgets import Kind
-from mesh.db.tables import budgets, memories, networks, tasks
+from mesh.db.idempotency import KEPT_FOR
+from mesh.db.tables import budgets, idempotency_keys, memories, networks, tasks
 from mesh.db.unit_of_work import Database
 
 log = structlog.get_logger(__name__)
@@ -15,7 +16,10 @@ BATCH = 200
 
 
 class Purge:
-    """Removes tasks (with their steps and events), memory and agents of deleted networks; never the ledger."""
+    """Removes tasks (with their steps and events), memory and agents of deleted networks; never the ledger.
+
+    And the answers kept for requests that were sent under an idempotency key, a day later.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -29,6 +33,8 @@ class Purge:
             memories.c.id, memories.c.network_id
         ):
             pass
+        while self._forget_answers():
+            pass
         with self._database.begin() as work:
             empty = ~exists().where(tasks.c.network_id == networks.c.id) & ~exists().where(
                 memories.c.network_id == networks.c.id
@@ -39,6 +45,13 @@ class Purge:
         if gone:
             log.info("networks_purged", count=len(gone))
         return len(gone)
+
+    def _forget_answers(self) -> int:
+        """Remove up to a batch of answers that are too old to be given again (ix_idempotency_keys_created_at)."""
+        old = select(idempotency_keys.c.id).where(idempotency_keys.c.created_at < func.now() - KEPT_FOR)
+        batch = old.limit(BATCH).with_for_update(skip_locked=True)
+        with self._database.begin() as work:
+            return work.connection.execute(delete(idempotency_keys).where(idempotency_keys.c.id.in_(batch))).rowcount
 
     def _remove_batch(self, key: Column[str], network_id: Column[str]) -> int:
         """Remove up to a batch of rows whose network is deleted (ix_networks_deleted)."""

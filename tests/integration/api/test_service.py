@@ -69,8 +69,10 @@ def test_what_belongs_to_others_is_404_on_every_route(service: Service) -> None:
     ann, mallory = service.user("ann"), service.user("mallory")
     network = ann.post("/networks", json={"name": "Campaigns"}).json()
     task = ann.post(f"/networks/{network['network_id']}/tasks", json={"task": "x", "auto_process": False}).json()
+    memory = ann.post(f"/networks/{network['network_id']}/memory", json={"content": "x"}).json()
     ids = {
         "network_id": network["network_id"],
+        "memory_id": memory["memory_id"],
         "agent_id": network["agents"][1]["agent_id"],
         "task_id": task["task_id"],
     }
@@ -78,6 +80,11 @@ def test_what_belongs_to_others_is_404_on_every_route(service: Service) -> None:
         "agents.add": {"agent_config": {"name": "x", "type": "x"}},
         "tasks.submit": {"task": "x"},
         "memory.add": {"content": "x"},
+        "networks.change": {"name": "mine"},
+        "agents.change": {"agent_config": {"name": "mine"}},
+        "memory.change": {"content": "mine"},
+        "tickets.create": {"task_id": task["task_id"]},
+        "streams.submit": {"task": "x"},
     }
     settings = Settings(database_url=service.database_url, redis_url="redis://x", secrets=SECRETS)
     before = service.rows()
