@@ -102,9 +102,8 @@ class Hub:
         raise UnavailableError("Redis does not answer, and this stream needs it; try again shortly.")
 
     def watch(self, task_id: str) -> None:
-        """Have models stream to the task; while somebody reads it with tokens this is done by itself."""
-        self._start()
-        self._watched.put(task_id)
+        """Have models stream to the task from now on; while somebody reads it with tokens that goes by itself."""
+        self._mark([task_id])
 
     def drain(self) -> None:
         """End all streams, telling each caller to come back in a while; those that open from now on end at once."""
@@ -210,7 +209,7 @@ class Hub:
                 connection.close()
         except LOST as error:
             if not self._away:
-                log.warning("live_channel_lost", error=type(error).__name__, exc_info=True)
+                log.warning("live_channel_lost", error=type(error).__name__)
         self._lost()
         gevent.sleep(self._backoff_seconds * random.uniform(0.5, 1.0))  # noqa: S311  # spreads load
         self._backoff_seconds = min(2 * self._backoff_seconds, RECONNECT_SECONDS[1])

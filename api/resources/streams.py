@@ -111,9 +111,8 @@ def blueprint(mesh: "Mesh", *, beat_seconds: float = 15.0) -> Blueprint:
         wanted = parameters(SubmitParameters)
         if "Last-Event-ID" in request.headers and IDEMPOTENCY_KEY not in request.headers:
             raise MalformedRequestError("A new task has no events yet; go on with GET /tasks/{task_id}/stream.")
-        submitted = _submitted(network_id)
+        submitted = _submitted(network_id, hub)
         task_id = str(submitted.get_json()["task_id"])
-        hub.watch(task_id)  # now, so that the first step finds it
         answer = _stream(hub, mesh, task_id, StreamParameters(format=wanted.format))
         kept = ("Location", REPLAYED)
         answer.headers.extend({name: submitted.headers[name] for name in kept if name in submitted.headers})
@@ -123,8 +122,12 @@ def blueprint(mesh: "Mesh", *, beat_seconds: float = 15.0) -> Blueprint:
 
 
 @idempotent()
-def _submitted(within: Transaction, network_id: str) -> Response:
-    view = context.mesh().tasks.submit(principal(), network_id, body(SubmitTask).to_domain(), within=within)
+def _submitted(within: Transaction, network_id: str, hub: Hub) -> Response:
+    new, mesh = body(SubmitTask).to_domain(), context.mesh()
+    with mesh.database.begin(within=within) as work:
+        # Before the worker hears of the task, else its first step is over before anybody is known to watch.
+        work.after_commit(lambda: hub.watch(view.task_id))
+        view = mesh.tasks.submit(principal(), network_id, new, within=work)
     return made(Task, view, f"/networks/{network_id}/tasks/{view.task_id}", 202)
 
 

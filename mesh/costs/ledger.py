@@ -55,7 +55,8 @@ class Opening:
 class Bill:
     """What a call used, and its cost in US dollars (None: no known price).
 
-    Tokens as the provider counted them, and the exact cost; `estimated`: it did not say, and both are upper bounds.
+    Tokens as the provider counted them, and the exact cost.  `estimated`: it did not say; the cost is an upper bound
+    then, and tokens are 0 where nobody can know them.
     """
 
     prompt_tokens: int

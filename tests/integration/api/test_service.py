@@ -6,6 +6,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from redis import Redis
 from sqlalchemy import create_engine, text
@@ -198,6 +199,59 @@ def test_a_chunked_body_is_bounded_as_well(service: Service) -> None:
     chunks = (b" " * 100_000 for _ in range(20))
     answer = service.admin.post("/networks", content=chunks, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_equal_submissions_at_once_are_one_task_and_every_answer_is_the_same(service: Service) -> None:
+    ann = service.user("ann")
+    path = f"/networks/{ann.post('/networks', json={'name': 'x'}).json()['network_id']}/tasks"
+
+    def submit(_: int) -> httpx.Response:
+        return ann.post(path, json={"task": "x"}, headers={"Idempotency-Key": "k"})
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(submit, range(16)))
+    assert {answer.status_code for answer in answers} <= {202, 409}
+    again = submit(0)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    accepted = [answer for answer in answers if answer.status_code == 202]
+    assert {(answer.text, answer.headers["Location"]) for answer in accepted} == {
+        (again.text, again.headers["Location"])
+    }
+    assert len(ann.get(path).json()["items"]) == 1
+
+
+def test_a_browser_reads_a_stream_with_a_ticket_until_the_key_is_revoked(service: Service) -> None:
+    ann, browser = service.user("ann"), service.client()
+    network_id = ann.post("/networks", json={"name": "x"}).json()["network_id"]
+    task = ann.post(f"/networks/{network_id}/tasks", json={"task": "x"}).json()
+    ann.post(f"/networks/{network_id}/tasks/{task['task_id']}/cancel")
+    ticket = ann.post("/stream-tickets", json={"task_id": task["task_id"]})
+    assert ticket.status_code == 201
+    address = f"/tasks/{task['task_id']}/events?ticket={ticket.json()['ticket']}"
+    assert "event: complete" in browser.get(address).text
+    service.admin.delete(f"/security/api-keys/{key_id(ann)}")
+    assert browser.get(address).status_code == 401
+    assert ticket.json()["ticket"] not in service.log.read_text()
+
+
+def test_what_was_changed_by_another_is_412_and_what_is_known_is_304(service: Service) -> None:
+    ann = service.user("ann")
+    made = ann.post("/networks", json={"name": "x"})
+    path = f"/networks/{made.json()['network_id']}"
+    known = {"If-None-Match": made.headers["ETag"]}
+    assert ann.get(path, headers=known).status_code == 304
+    mine = {"If-Match": made.headers["ETag"]}
+    ann.post(f"{path}/memory", json={"content": "x"})  # a count is no change
+    assert ann.get(path, headers=known).status_code == 200
+    assert ann.patch(path, json={"name": "y"}, headers=mine).json()["name"] == "y"
+    stale = ann.delete(path, headers=mine)
+    assert (stale.status_code, stale.json()["code"]) == (412, "precondition_failed")
+    refused = ann.put(path, json={})
+    assert (refused.status_code, set(refused.headers["Allow"].split(", "))) == (
+        405,
+        {"GET", "HEAD", "OPTIONS", "PATCH", "DELETE"},
+    )
+    assert ann.get(path).json()["name"] == "y"
 
 
 def test_one_request_that_waits_for_the_database_holds_up_no_other(service: Service) -> None:

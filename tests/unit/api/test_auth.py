@@ -57,6 +57,14 @@ def test_both_ways_to_send_a_key_work() -> None:
     assert _ask(FakeMesh(), "GET", "/api/mesh/networks", Authorization="bearer user-key").status_code == 200
 
 
+@pytest.mark.parametrize(("operation", "method", "path"), CLOSED)
+def test_a_ticket_will_do_for_its_tasks_streams_and_for_nothing_else(operation: str, method: str, path: str) -> None:
+    answer = _ask(FakeMesh(), method, f"{path}?ticket=1 for {TASK_ID}")
+    assert (answer.status_code != 401) is (operation in {"streams.events", "streams.stream"})
+    other = path.replace(TASK_ID, f"{TASK_ID[:-1]}3")
+    assert _ask(FakeMesh(), method, f"{other}?ticket=1 for {TASK_ID}").status_code == 401
+
+
 def _local() -> FakeMesh:
     return FakeMesh(settings=Settings(secrets=SecretStr(SECRETS), redis_url="redis://unused", auth="local"))
 

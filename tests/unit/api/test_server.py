@@ -1,11 +1,16 @@
 """Starting the server: what it refuses, and what its process loads."""
 
+import logging
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
+from api.server import Redacted
 from mesh.config import Settings
+from mesh.ids import new_id
+from mesh.security.token import TICKET, new_key
 
 HEAVY = ("litellm", "pybreaker", "openai", "aiohttp")
 
@@ -43,3 +48,17 @@ def test_a_server_that_cannot_start_as_it_is_set_says_so_in_one_line(
 
 def test_the_default_is_this_machine_only() -> None:
     assert Settings.model_fields["host"].default == "127.0.0.1"
+
+
+def test_what_the_server_logs_holds_no_key_and_no_ticket(caplog: pytest.LogCaptureFixture) -> None:
+    secrets = [new_key("ann", new_id("key"), datetime(2026, 11, 22, tzinfo=UTC)), TICKET + "x" * 90]
+    logger = logging.getLogger("test.server")
+    logger.addFilter(Redacted())
+    for secret in secrets:
+        try:
+            raise ValueError(secret)
+        except ValueError:
+            logger.exception("Error handling request %s %s", "GET", f"/events?ticket={secret}")
+    assert "ValueError: [ticket]" in caplog.text
+    assert "GET /events?ticket=[api key]" in caplog.text
+    assert not any(secret in caplog.text for secret in secrets)
