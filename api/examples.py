@@ -94,8 +94,8 @@ _LIVE = {"task_id": TASK_ID, "network_id": NETWORK_ID, "timestamp": BEGUN}
 _STEP = {"step_id": STEP_ID, "agent": "Content Specialist", "agent_id": AGENT_ID}
 
 
-def _event(event: str, sequence: int, **fields: object) -> dict[str, Any]:
-    return {"event": event, **_LIVE, "sequence": sequence, **fields}
+def _event(sequence: int, **fields: object) -> dict[str, Any]:
+    return {**_LIVE, "sequence": sequence, **fields}
 
 
 EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
@@ -245,13 +245,12 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "version": "0.1.0",
         "timestamp": MADE,
     },
-    events.Started: _event("started", 1, status="processing", run=1),
+    events.Started: _event(1, status="processing", run=1),
     events.Plan: _event(
-        "plan", 3, iteration=1, steps=[_STEP | {"key": "draft", "description": "Draft the e-mail.", "depends_on": []}]
+        3, iteration=1, steps=[_STEP | {"key": "draft", "description": "Draft the e-mail.", "depends_on": []}]
     ),
-    events.StepStarted: _event("step_started", 4, **_STEP, model="gpt-4o", attempt=1),
+    events.StepStarted: _event(4, **_STEP, model="gpt-4o", attempt=1),
     events.Fallback: _event(
-        "fallback",
         5,
         step_id=STEP_ID,
         from_model="gpt-4o",
@@ -260,7 +259,6 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         restarted=True,
     ),
     events.StepCompleted: _event(
-        "step_completed",
         6,
         **_STEP,
         model="gemini-2.0",
@@ -270,11 +268,8 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         cost_usd=0.0041,
         duration_seconds=1.4,
     ),
-    events.StepFailed: _event(
-        "step_failed", 6, **_STEP, code="timeout", detail="The model did not answer in time.", will_retry=True
-    ),
+    events.StepFailed: _event(6, **_STEP, code="timeout", detail="The model did not answer in time.", will_retry=True),
     events.MemoryAdded: _event(
-        "memory",
         7,
         memory_id=MEMORY_ID,
         type="decision",
@@ -283,29 +278,27 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         agent="Content Specialist",
         agent_id=AGENT_ID,
     ),
-    events.Paused: _event("paused", 8, reason="budget_exceeded"),
-    events.Resulted: _event("result", 9, result=_RESULT),
-    events.Failed: _event("error", 9, code="all_models_failed", detail="No model gave a valid reply."),
-    events.Complete: _event("complete", 10, status="completed"),
-    events.Token: _event("token", 4, step_id=STEP_ID, offset=6, text=" is here"),
-    events.Partial: _event("partial", 4, step_id=STEP_ID, text="Autumn"),
-    events.GenerationStart: {"event": "start", "model": "gpt-4o"},
-    events.GenerationToken: {"event": "token", "text": "Tea, and time"},
+    events.Paused: _event(8, reason="budget_exceeded"),
+    events.Resulted: _event(9, result=_RESULT),
+    events.Failed: _event(9, code="all_models_failed", detail="No model gave a valid reply."),
+    events.Complete: _event(10, status="completed"),
+    events.Token: _event(4, step_id=STEP_ID, offset=6, text=" is here"),
+    events.Partial: _event(4, step_id=STEP_ID, text="Autumn"),
+    events.GenerationStart: {"model": "gpt-4o"},
+    events.GenerationToken: {"text": "Tea, and time"},
     events.GenerationFallback: {
-        "event": "fallback",
         "from_model": "gpt-4o",
         "to_model": "gemini-2.0",
         "reason": "timeout",
         "restarted": True,
     },
     events.GenerationComplete: {
-        "event": "complete",
         "model": "gemini-2.0",
         "finish_reason": "stop",
         "usage": {"prompt_tokens": 14, "completion_tokens": 9},
         "cost_usd": 0.000023,
     },
-    events.GenerationError: {"event": "error", "code": "no_worker", "detail": "No worker is free for it."},
+    events.GenerationError: {"code": "no_worker", "detail": "No worker is free for it."},
 }
 
 

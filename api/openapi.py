@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flask import Flask
@@ -17,8 +17,9 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from werkzeug.routing import Rule
 
 from api import openapi_parts as parts
-from api.examples import EXAMPLES, example_of, members_of
+from api.examples import EXAMPLES, example_of
 from api.operations import OPERATIONS, Operation, RequestHeader
+from api.schemas.events import Event
 from api.schemas.problems import Problem
 from mesh import __version__
 from mesh.security import policy
@@ -35,10 +36,11 @@ def document(app: Flask) -> Json:
         KeyError: an operation or a variable of a path has no line in its table.
     """
     schemas = _Schemas()
-    rules = sorted((rule for rule in app.url_map.iter_rules() if rule.rule.startswith(BASE)), key=lambda one: one.rule)
     paths: dict[str, Json] = {}
     tags: dict[str, str] = {}
-    for rule in rules:
+    for rule in app.url_map.iter_rules():
+        if not rule.rule.startswith(BASE):
+            continue
         view = app.view_functions[rule.endpoint]
         tags[_tag(rule)] = (inspect.getdoc(inspect.getmodule(view)) or "").partition("\n")[0]
         path = re.sub(r"<(?:.*:)?(\w+)>", r"{\1}", rule.rule.removeprefix(BASE))
@@ -111,9 +113,11 @@ def _types() -> Iterator[tuple[JsonSchemaMode, Any]]:
         for taken in (operation.query, operation.body):
             if taken is not None:
                 yield "validation", taken
-        for answered in (*operation.answers.values(), operation.events):
+        for answered in operation.answers.values():
             if answered is not None:
                 yield "serialization", answered
+        for event in operation.stream:
+            yield "validation", event  # where some fields may be missing
 
 
 def _operation(rule: Rule, text: str, schemas: _Schemas) -> Json:
@@ -180,7 +184,7 @@ def _without_null(schema: Json) -> Json:
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return dict(schema)
-    return kinds[0] | {name: value for name, value in schema.items() if name not in {"anyOf", "default"}}
+    return {**kinds[0], **{name: value for name, value in schema.items() if name not in {"anyOf", "default"}}}
 
 
 def _headers(operation: Operation) -> Iterator[Json]:
@@ -195,10 +199,8 @@ def _responses(rule: Rule, operation: Operation, needs: policy.Rule, schemas: _S
     }
     for status, type_ in operation.answers.items():
         answer: Json = {"description": _ANSWERS[status], "headers": _answered_headers(operation, status)}
-        if status == 200 and operation.events is not None:
-            answer["content"] = _stream(
-                schemas.answered(operation.events), [EXAMPLES[one] for one in members_of(operation.events)]
-            )
+        if status == 200 and operation.stream:
+            answer["content"] = _stream({event: schemas.taken(event) for event in operation.stream})
         elif type_ is not None:
             answer["content"] = _json(schemas.answered(type_), example_of(type_), operation.mimetype)
         found[str(status)] = answer
@@ -270,15 +272,26 @@ def _json(schema: Json, example: object, mimetype: str = "application/json") -> 
     return {mimetype: {"schema": schema} if example is None else {"schema": schema, "example": example}}
 
 
-def _stream(event: Json, examples: list[Json]) -> Json:
-    """Both formats, as text; OpenAPI 3.1 has no word for the schema of what it is made of."""
-    events = [(one["event"], {key: value for key, value in one.items() if key != "event"}) for one in examples]
-    sse = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
-    ndjson = "".join(f"{json.dumps(one)}\n" for one in examples)
-    return {
-        mimetype: {"schema": {"type": "string"}, "x-item-schema": event, "example": example}
-        for mimetype, example in (("text/event-stream", sse), ("application/x-ndjson", ndjson))
-    }
+def _stream(events: Mapping[type[Event], Json]) -> Json:
+    """Both formats; before OpenAPI 3.2 there is no word for a sequence: `schema` is that of one event, or line."""
+    of_sse = [_in_sse(one.event, schema) for one, schema in events.items()]
+    of_ndjson = [{"allOf": [schema, _named(one.event)]} for one, schema in events.items()]
+    sse = "".join(f"event: {one.event}\ndata: {json.dumps(EXAMPLES[one])}\n\n" for one in events)
+    ndjson = "".join(json.dumps({"event": one.event, **EXAMPLES[one]}) + "\n" for one in events)
+    return _json({"oneOf": of_sse}, sse, "text/event-stream") | _json(
+        {"oneOf": of_ndjson}, ndjson, "application/x-ndjson"
+    )
+
+
+def _in_sse(name: str, schema: Json) -> Json:
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+    found = _named(name)
+    found["properties"] |= {"id": {"type": "string"}, "data": data}
+    return found | {"required": ["event", "data"]}
+
+
+def _named(name: str) -> Json:
+    return {"type": "object", "properties": {"event": {"const": name}}, "required": ["event"]}
 
 
 def as_text(found: Json) -> str:

@@ -60,14 +60,14 @@ REQUEST_HEADERS: dict[RequestHeader, dict[str, Any]] = {
     RequestHeader.IDEMPOTENCY_KEY: _text(
         "Makes repeating safe: within 24 hours the same key with the same body is given the first answer again.",
         pattern="^[!-~]{1,255}$",
-    ),
+    )
+    | {"example": "autumn-sale-1"},
     RequestHeader.IF_MATCH: _text("Only if the thing still has this ETag; else 412."),
     RequestHeader.IF_NONE_MATCH: _text("304 without a body if it still has this ETag."),
-    RequestHeader.LAST_EVENT_ID: {
-        "description": "The number of the last event seen, 0 for all of them; goes before `last_event_id`.",
-        "schema": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
-        "example": 0,
-    },
+    RequestHeader.LAST_EVENT_ID: _text(
+        "The number of the last event seen, 0 for all of them; goes before `last_event_id`.", pattern="^[0-9]{1,9}$"
+    )
+    | {"example": "0"},
 }
 
 

@@ -31,7 +31,7 @@ class Operation:
     """What an operation takes and answers.
 
     `answers`: the type of the JSON for each status of success, None for an answer without a body.
-    `events`: the type of what a stream is made of; it then stands for the answer of status 200.
+    `stream`: the events that it is made of, which then is the answer of status 200.
     `locates`: the answer says where the new thing is.
     `mimetype`: of the answers, when they are no JSON.
     `refusals`: statuses of errors that do not follow from the rest, see `api.openapi`.
@@ -41,7 +41,7 @@ class Operation:
     body: type[BaseModel] | None = None
     query: type[BaseModel] = Parameters
     headers: tuple[RequestHeader, ...] = ()
-    events: Any = None
+    stream: tuple[type[events.Event], ...] = ()
     locates: bool = False
     mimetype: str = "application/json"
     refusals: frozenset[int] = field(default_factory=frozenset)
@@ -84,7 +84,7 @@ OPERATIONS: dict[str, Operation] = {
         {200: None},
         generate.Generate,
         query=generate.GenerateParameters,
-        events=events.GenerationEvent,
+        stream=events.OF_GENERATION,
         refusals=frozenset({404}),
     ),
     "tickets.create": Operation(
@@ -94,20 +94,20 @@ OPERATIONS: dict[str, Operation] = {
         {200: None, 204: None},
         query=StreamParameters,
         headers=(RequestHeader.LAST_EVENT_ID,),
-        events=events.TaskEvent,
+        stream=events.STORED,
     ),
     "streams.stream": Operation(
         {200: None, 204: None},
         query=StreamParameters,
         headers=(RequestHeader.LAST_EVENT_ID,),
-        events=events.TaskEventOrToken,
+        stream=events.ALL,
     ),
     "streams.submit": Operation(
         {200: None},
         tasks.SubmitTask,
         query=SubmitParameters,
-        headers=REPEATABLE,
-        events=events.TaskEventOrToken,
+        headers=(*REPEATABLE, RequestHeader.LAST_EVENT_ID),
+        stream=events.ALL,
         locates=True,
     ),
     "stats.cost": Operation({200: stats.Cost | stats.CostByDay}, query=stats.AskStatistics),

@@ -3,12 +3,15 @@
 Both are made once a process, from the code; the page works offline, and no script is in it.
 """
 
+import re
 from base64 import b64encode
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 
 from flask import Blueprint, Response, current_app, render_template, request
+from flask.blueprints import BlueprintSetupState
+from markupsafe import Markup, escape
 
 from api.openapi import as_text, document
 from api.request import no_parameters
@@ -33,6 +36,18 @@ def docs() -> Response:
     response = _cached(_page(), "text/html")
     response.headers["Content-Security-Policy"] = _POLICY.format(b64encode(sha256(_STYLE.encode()).digest()).decode())
     return response
+
+
+@blueprint.record_once
+def _prepare(state: BlueprintSetupState) -> None:
+    """JSON on the page keeps the document's order, which is that of the code."""
+    state.app.jinja_env.policies["json.dumps_kwargs"] = {"sort_keys": False}
+
+
+@blueprint.app_template_filter("marked")
+def _marked(text: str) -> Markup:
+    """The little Markdown that descriptions use: code between backticks."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  # escaped above
 
 
 @cache

@@ -77,7 +77,7 @@ class Page(Answer, Generic[Item]):
     next_cursor: str | None
 
     @classmethod
-    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
         """Its name in the interface's document."""
         return f"{params[0].__name__}Page"
 

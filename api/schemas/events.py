@@ -1,9 +1,9 @@
-"""Events of streams, as they are documented: a line of NDJSON, or the `data` of a server-sent event.
+"""Events of streams, as they are documented: the `data` of a server-sent event; a line of NDJSON has `event` as well.
 
-What is sent is made in mesh.events.types and mesh.generate; a test holds these models against it.
+What is sent is made in mesh.events.types, mesh.events.texts and mesh.generate; a test holds these models against it.
 """
 
-from typing import Annotated, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,13 @@ from api.schemas.base import Answer, Instant
 from api.schemas.tasks import Result, Status
 
 
-class Live(Answer):
+class Event(Answer):
+    """Base; `event` is its name on the wire."""
+
+    event: ClassVar[str]
+
+
+class Live(Event):
     """What every event of a task has; `agent`, where it occurs, is the agent's name."""
 
     task_id: str
@@ -25,7 +31,7 @@ class Stored(Live):
     sequence: int = Field(ge=1, description="1, 2, 3 ... within the task; also the id of the server-sent event")
 
 
-class OfStep(Answer):
+class OfStep(Event):
     """Which step, and whose it is."""
 
     step_id: str
@@ -36,7 +42,7 @@ class OfStep(Answer):
 class Started(Stored):
     """A run of the task begins; `run` is one more each time the task is resumed."""
 
-    event: Literal["started"]
+    event = "started"
     status: Status
     run: int = Field(ge=1)
 
@@ -55,7 +61,7 @@ class PlannedStep(Answer):
 class Plan(Stored):
     """The coordinator's decision of this iteration."""
 
-    event: Literal["plan"]
+    event = "plan"
     iteration: int
     steps: list[PlannedStep]
 
@@ -63,7 +69,7 @@ class Plan(Stored):
 class StepStarted(Stored, OfStep):
     """A model is about to be asked."""
 
-    event: Literal["step_started"]
+    event = "step_started"
     model: str
     attempt: int
 
@@ -71,7 +77,7 @@ class StepStarted(Stored, OfStep):
 class Fallback(Stored):
     """A model failed and the next one is asked; `restarted`: the step's text so far is void."""
 
-    event: Literal["fallback"]
+    event = "fallback"
     step_id: str
     from_model: str
     to_model: str
@@ -82,7 +88,7 @@ class Fallback(Stored):
 class StepCompleted(Stored, OfStep):
     """A step's reply is stored; cost in US dollars."""
 
-    event: Literal["step_completed"]
+    event = "step_completed"
     model: str
     output: str
     confidence: float
@@ -94,7 +100,7 @@ class StepCompleted(Stored, OfStep):
 class StepFailed(Stored, OfStep):
     """An attempt at a step failed."""
 
-    event: Literal["step_failed"]
+    event = "step_failed"
     code: str
     detail: str
     will_retry: bool
@@ -103,7 +109,7 @@ class StepFailed(Stored, OfStep):
 class MemoryAdded(Stored):
     """An agent wrote to the shared memory."""
 
-    event: Literal["memory"]
+    event = "memory"
     memory_id: str
     type: str
     content: str
@@ -115,21 +121,21 @@ class MemoryAdded(Stored):
 class Paused(Stored):
     """A budget is used up."""
 
-    event: Literal["paused"]
+    event = "paused"
     reason: str
 
 
 class Resulted(Stored):
     """The task's result."""
 
-    event: Literal["result"]
+    event = "result"
     result: Result
 
 
 class Failed(Stored):
     """Why the task failed."""
 
-    event: Literal["error"]
+    event = "error"
     code: str
     detail: str
 
@@ -137,7 +143,7 @@ class Failed(Stored):
 class Complete(Stored):
     """The end of a run, always its last event."""
 
-    event: Literal["complete"]
+    event = "complete"
     status: Status
 
 
@@ -151,7 +157,7 @@ class Unstored(Live):
 class Token(Unstored):
     """More text of a running step, after `offset` characters of it."""
 
-    event: Literal["token"]
+    event = "token"
     offset: int
     text: str
 
@@ -159,71 +165,73 @@ class Token(Unstored):
 class Partial(Unstored):
     """The text of a running step so far, for whoever comes late."""
 
-    event: Literal["partial"]
+    event = "partial"
     text: str
 
 
-TaskEvent = Annotated[
-    Started
-    | Plan
-    | StepStarted
-    | Fallback
-    | StepCompleted
-    | StepFailed
-    | MemoryAdded
-    | Paused
-    | Resulted
-    | Failed
-    | Complete,
-    Field(discriminator="event"),
-]
-TaskEventOrToken = Annotated[TaskEvent | Token | Partial, Field(discriminator="event")]
+STORED: tuple[type[Event], ...] = (
+    Started,
+    Plan,
+    StepStarted,
+    Fallback,
+    StepCompleted,
+    StepFailed,
+    MemoryAdded,
+    Paused,
+    Resulted,
+    Failed,
+    Complete,
+)
+ALL: tuple[type[Event], ...] = (*STORED, Token, Partial)
 
 
-class GenerationStart(Answer):
+class GenerationStart(Event):
     """A model is asked; `sandbox` stands there when it is none, but the stand-in for trying out."""
 
-    event: Literal["start"]
+    event = "start"
     model: str
     sandbox: bool = False
 
 
-class GenerationToken(Answer):
+class GenerationToken(Event):
     """More text."""
 
-    event: Literal["token"]
+    event = "token"
     text: str
 
 
-class GenerationFallback(Answer):
+class GenerationFallback(Event):
     """Another model goes on; `restarted`: the text so far is void."""
 
-    event: Literal["fallback"]
+    event = "fallback"
     from_model: str
     to_model: str
     reason: str
     restarted: bool
 
 
-class GenerationComplete(Answer):
+class GenerationComplete(Event):
     """The end of the text; cost in US dollars, null for a model without a known price."""
 
-    event: Literal["complete"]
+    event = "complete"
     model: str
     finish_reason: Literal["stop", "length"]
     usage: dict[str, int]
     cost_usd: float | None
 
 
-class GenerationError(Answer):
+class GenerationError(Event):
     """Why there is no more text; what was used until then is charged."""
 
-    event: Literal["error"]
+    event = "error"
     code: str
     detail: str
 
 
-GenerationEvent = Annotated[
-    GenerationStart | GenerationToken | GenerationFallback | GenerationComplete | GenerationError,
-    Field(discriminator="event"),
-]
+OF_GENERATION: tuple[type[Event], ...] = (
+    GenerationStart,
+    GenerationToken,
+    GenerationFallback,
+    GenerationComplete,
+    GenerationError,
+)

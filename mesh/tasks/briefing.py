@@ -32,7 +32,7 @@ class Briefing:
     expires_at: datetime
 
 
-# Primary keys, and uq_agents_network_id_name.  A decision is any coordinator's when the one it was for has left.
+# Primary keys, and uq_agents_network_id_name.  A decision is any coordinator's when the one it was for is none now.
 _TASK = Prepared(
     f"""
     SELECT tasks.status, tasks.network_id, tasks.key_id, tasks.task, tasks.context, tasks.model_selection,
@@ -44,7 +44,7 @@ _TASK = Prepared(
         agents.parameters, agents.capabilities
     FROM tasks JOIN networks ON networks.id = tasks.network_id
     LEFT JOIN agents ON agents.network_id = tasks.network_id
-        AND (agents.id = :agent_id OR (:decision AND agents.type = 'coordinator'))
+        AND CASE WHEN :decision THEN agents.type = 'coordinator' ELSE agents.id = :agent_id END
     WHERE tasks.id = :task_id
     ORDER BY agents.id = :agent_id DESC, agents.id LIMIT 1
     """,  # noqa: S608  # built from constants of ours

@@ -32,7 +32,7 @@ BAD_BODIES = [
 ]  # fmt: skip
 
 
-def test_networks_agents_memory_and_tasks_are_made_read_and_removed(service: Service) -> None:
+def test_networks_agents_memory_and_tasks_are_made_read_changed_and_removed(service: Service) -> None:
     ann = service.user("ann")
     network = ann.post("/networks", json={"name": "Campaigns"})
     assert network.status_code == 201
@@ -49,6 +49,18 @@ def test_networks_agents_memory_and_tasks_are_made_read_and_removed(service: Ser
     assert agent.status_code == 201
     memory = ann.post(f"{path}/memory", json={"content": "Our colour is green", "memory_type": "fact"})
     assert memory.status_code == 201
+    known = {"If-None-Match": network.headers["ETag"]}
+    assert ann.get(path, headers=known).status_code == 200  # there is one agent more
+    assert ann.get(path, headers={"If-None-Match": ann.get(path).headers["ETag"]}).status_code == 304
+    for made in (agent, memory):
+        it, mine = made.headers["Location"].removeprefix(BASE), {"If-Match": made.headers["ETag"]}
+        change = {"agent_config": {"description": "y"}} if made is agent else {"confidence": 0.5}
+        changed = ann.patch(it, json=change, headers=mine)
+        assert (changed.status_code, changed.headers["ETag"]) == (200, ann.get(it).headers["ETag"])
+        stale = ann.delete(it, headers=mine)
+        assert (stale.status_code, stale.json()["code"]) == (412, "precondition_failed")
+    assert ann.patch(path, json={"name": "News"}).json()["name"] == "News"
+    assert ann.put(path, json={}).status_code == 405
     task = ann.post(f"{path}/tasks", json={"task": "Write", "auto_process": False, "context": {"product": "X1 🚀"}})
     assert task.status_code == 202
     assert ann.get(task.headers["Location"].removeprefix(BASE)).json()["context"] == {"product": "X1 🚀"}
@@ -220,40 +232,6 @@ def test_equal_submissions_at_once_are_one_task_and_every_answer_is_the_same(ser
     assert len(ann.get(path).json()["items"]) == 1
 
 
-def test_a_browser_reads_a_stream_with_a_ticket_until_the_key_is_revoked(service: Service) -> None:
-    ann, browser = service.user("ann"), service.client()
-    network_id = ann.post("/networks", json={"name": "x"}).json()["network_id"]
-    task = ann.post(f"/networks/{network_id}/tasks", json={"task": "x"}).json()
-    ann.post(f"/networks/{network_id}/tasks/{task['task_id']}/cancel")
-    ticket = ann.post("/stream-tickets", json={"task_id": task["task_id"]})
-    assert ticket.status_code == 201
-    address = f"/tasks/{task['task_id']}/events?ticket={ticket.json()['ticket']}"
-    assert "event: complete" in browser.get(address).text
-    service.admin.delete(f"/security/api-keys/{key_id(ann)}")
-    assert browser.get(address).status_code == 401
-    assert ticket.json()["ticket"] not in service.log.read_text()
-
-
-def test_what_was_changed_by_another_is_412_and_what_is_known_is_304(service: Service) -> None:
-    ann = service.user("ann")
-    made = ann.post("/networks", json={"name": "x"})
-    path = f"/networks/{made.json()['network_id']}"
-    known = {"If-None-Match": made.headers["ETag"]}
-    assert ann.get(path, headers=known).status_code == 304
-    mine = {"If-Match": made.headers["ETag"]}
-    ann.post(f"{path}/memory", json={"content": "x"})  # a count is no change
-    assert ann.get(path, headers=known).status_code == 200
-    assert ann.patch(path, json={"name": "y"}, headers=mine).json()["name"] == "y"
-    stale = ann.delete(path, headers=mine)
-    assert (stale.status_code, stale.json()["code"]) == (412, "precondition_failed")
-    refused = ann.put(path, json={})
-    assert (refused.status_code, set(refused.headers["Allow"].split(", "))) == (
-        405,
-        {"GET", "HEAD", "OPTIONS", "PATCH", "DELETE"},
-    )
-    assert ann.get(path).json()["name"] == "y"
-
-
 def test_one_request_that_waits_for_the_database_holds_up_no_other(service: Service) -> None:
     engine = create_engine(service.database_url, poolclass=NullPool)
     with engine.connect() as connection, ThreadPoolExecutor() as pool:
@@ -314,12 +292,17 @@ def test_a_busy_port_is_one_clear_line(service: Service) -> None:
     assert "in use" in line
 
 
-def test_it_stops_at_once_when_told_and_never_logged_a_key(service: Service) -> None:
-    ann = service.user("ann")
-    ann.get("/networks")
+def test_it_stops_at_once_when_told_and_never_logged_a_key_or_a_ticket(service: Service) -> None:
+    ann, browser = service.user("ann"), service.client()
+    network_id = ann.post("/networks", json={"name": "x"}).json()["network_id"]
+    task = ann.post(f"/networks/{network_id}/tasks", json={"task": "x"}).json()
+    ann.post(f"/networks/{network_id}/tasks/{task['task_id']}/cancel")
+    ticket = ann.post("/stream-tickets", json={"task_id": task["task_id"]}).json()["ticket"]
+    address = f"/tasks/{task['task_id']}/events?ticket={ticket}"
+    assert "event:complete" in browser.get(address).text
     service.admin.delete(f"/security/api-keys/{key_of(ann)}")
-    ann.get("/networks")
-    for client in (ann, service.admin):
+    assert browser.get(address).status_code == 401
+    for client in (ann, browser, service.admin):
         client.close()  # an idle connection is waited for
     started = time.monotonic()
     service.process.send_signal(signal.SIGTERM)
@@ -327,6 +310,7 @@ def test_it_stops_at_once_when_told_and_never_logged_a_key(service: Service) -> 
     assert service.process.returncode == 0
     assert time.monotonic() - started < 5
     logged = errors.decode() + service.log.read_text()
+    assert ticket not in logged
     for client in (ann, service.admin):
         assert key_of(client) not in logged
         assert key_of(client)[-56:] not in logged

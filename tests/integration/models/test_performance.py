@@ -137,10 +137,10 @@ class Moody(Database):
     away = False
 
     @contextmanager
-    def begin(self, *, atomic: bool = True) -> Iterator[UnitOfWork]:
+    def begin(self, *, atomic: bool = True, within: UnitOfWork | None = None) -> Iterator[UnitOfWork]:
         if self.away:
             raise UnavailableError("Away.")
-        with super().begin(atomic=atomic) as work:
+        with super().begin(atomic=atomic, within=within) as work:
             yield work
 
 

@@ -11,8 +11,9 @@ from mesh.errors import ConflictError, InvalidInputError, NotFoundError, StaleVe
 from mesh.memory.service import Memory, NewMemory
 from mesh.networks.service import Networks
 from mesh.networks.views import AgentConfig, AgentView, NetworkView, NewNetwork
+from mesh.tasks.briefing import prepare
 from tests.builders import MODELS, principal
-from tests.integration.tasks.core import ANN, Core
+from tests.integration.tasks.core import ANN, WORKER, Core
 
 BOB = principal("bob")
 
@@ -140,6 +141,20 @@ def test_what_changed_since_it_was_read_is_neither_changed_nor_removed(
     memory.remove(ANN, network_id, memory_id, if_version={2})
     service.remove_agent(ANN, network_id, agent_id, if_version={2})
     service.delete(ANN, network_id, if_version={3})
+
+
+def test_a_decision_goes_to_who_is_coordinator_when_it_is_made(
+    core: Core, service: Networks, network: NetworkView
+) -> None:
+    first, second = _agent(network, "coordinator"), _agent(network, "content")
+    core.submit(network.network_id)
+    claim = core.claim()
+    service.change_agent(ANN, network.network_id, second.agent_id, {"type": "coordinator"})
+    for type_, decides in (("coordinator", first), ("design", second)):
+        service.change_agent(ANN, network.network_id, first.agent_id, {"type": type_})
+        with core.database.begin() as work:
+            brief = prepare(work.connection, claim, worker_id=WORKER, now=core.clock()).brief
+        assert (claim.agent_id, brief.agent.name) == (first.agent_id, decides.name)
 
 
 def test_an_agent_works_while_a_step_of_it_runs(core: Core, service: Networks) -> None:

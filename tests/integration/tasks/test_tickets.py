@@ -1,9 +1,11 @@
 """Stream tickets: they open one task's streams for whom they were made, and end with the task or the key."""
 
 import base64
+from collections.abc import Iterator
 
 import pytest
 
+from mesh.db import engine as engines
 from mesh.errors import NotFoundError, UnauthenticatedError
 from mesh.ids import new_id
 from mesh.security.keyring import Keyring
@@ -15,6 +17,14 @@ from tests.builders import principal
 from tests.integration.tasks.core import Core
 
 OLD, NEW = "v1:" + "o" * 32, "v2:" + "n" * 32
+
+
+@pytest.fixture
+def core(database_url: str) -> Iterator[Core]:
+    """Once: no statement here is prepared."""
+    engine = engines.create(database_url, name="test")
+    yield Core(engine)
+    engine.dispose()
 
 
 @pytest.fixture

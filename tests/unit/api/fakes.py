@@ -34,7 +34,7 @@ TASK_ID = "task_" + "2" * 26
 # A value for each variable of a path.
 EXAMPLES = {"network_id": NETWORK_ID, "task_id": TASK_ID, "agent_id": "agent_" + "3" * 26, "api_key": "key_" + "4" * 26}
 EXAMPLES |= {"memory_id": "memory_" + "5" * 26}
-EXAMPLES |= {"kinds": "tasks", "subject_id": TASK_ID}
+EXAMPLES |= {"kinds": "tasks", "subject": TASK_ID}
 SECRETS = "v1:" + "s" * 32
 ALL = frozenset(Scope) - {Scope.ADMIN}
 USER = Principal("ann", Role.USER, ALL, "key_" + "a" * 26)

@@ -9,7 +9,7 @@ from werkzeug.test import TestResponse
 from mesh.tasks.states import TaskStatus
 from mesh.tasks.views import TaskView
 from tests.unit.api.fakes import NETWORK_ID, FakeMesh, FakeTasks, wire
-from tests.unit.api.test_streams import TASK, FakeLog, Stage, until
+from tests.unit.api.hub import TASK, FakeLog, Stage, until
 
 pytestmark = pytest.mark.usefixtures("no_greenlet_is_left")
 
