@@ -65,7 +65,7 @@ REQUEST_HEADERS: dict[RequestHeader, dict[str, Any]] = {
     RequestHeader.IF_MATCH: _text("Only if the thing still has this ETag; else 412."),
     RequestHeader.IF_NONE_MATCH: _text("304 without a body if it still has this ETag."),
     RequestHeader.LAST_EVENT_ID: _text(
-        "The number of the last event seen, 0 for all of them; goes before `last_event_id`.", pattern="^[0-9]{1,9}$"
+        "The number of the last event seen, 0 for all of them; goes before `last_event_id`.", pattern="^[0-9]{0,9}$"
     )
     | {"example": "0"},
 }

@@ -7,9 +7,9 @@ minutes against `mesh up`; a test, for seconds against the API alone.
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 import httpx
@@ -17,39 +17,41 @@ import httpx
 from tests.system import mesh_up
 
 ROOT = Path(__file__).parents[1]
+GENERAL = ROOT / "tests" / "schemathesis.toml"
+OF_THIS_RUN = """
+[[operations]]
+include-tag = "security"
+headers = {{ X-API-Key = "{admin_key}" }}
+
+[auth]
+wfc = {{ path = "{accounts}", peers = {peers} }}
+"""
 PEERS = ("ann", "bob")
 
 
 def fuzz(url: str, admin_key: str, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
     """Run Schemathesis against the service at `url`; what it finds is printed, and makes its exit status 1."""
-    keys = {user: _new_key(url, admin_key, user) for user in PEERS} | {"admin": admin_key}
     with TemporaryDirectory() as folder:
-        configuration = Path(folder) / "schemathesis.toml"
-        general = (ROOT / "tests" / "schemathesis.toml").read_text()
+        configuration, accounts = Path(folder) / "schemathesis.toml", Path(folder) / "accounts.json"
+        accounts.write_text(json.dumps({"auth": [_account(url, admin_key, user) for user in PEERS]}))
         configuration.write_text(
-            f'{general}\n[auth]\nwfc = {{ path = "{_accounts(folder, keys)}", peers = {json.dumps(PEERS)} }}\n'
+            GENERAL.read_text() + OF_THIS_RUN.format(accounts=accounts, peers=json.dumps(PEERS), admin_key=admin_key)
         )
         program = Path(sys.executable).with_name("schemathesis")
         options = ["--config-file", str(configuration), "--no-color", "run", f"{url}/api/mesh/openapi.json"]
         return subprocess.run([program, *options, *arguments], cwd=ROOT, check=False)
 
 
-def _new_key(url: str, admin_key: str, user_id: str) -> str:
+def _account(url: str, admin_key: str, user_id: str) -> dict[str, Any]:
+    """A user with a new key, as Web Fuzzing Commons writes it."""
     answer = httpx.post(
         f"{url}/api/mesh/security/api-keys",
         json={"user_id": user_id, "scopes": ["read", "write", "create", "delete"]},
         headers={"X-API-Key": admin_key},
         trust_env=False,
     )
-    return str(answer.raise_for_status().json()["api_key"])
-
-
-def _accounts(folder: str, keys: Mapping[str, str]) -> Path:
-    """Who asks, as a file in the form of Web Fuzzing Commons: an operation is asked by the first whom it lets in."""
-    accounts = [{"name": name, "fixedHeaders": [{"name": "X-API-Key", "value": key}]} for name, key in keys.items()]
-    file = Path(folder) / "accounts.json"
-    file.write_text(json.dumps({"auth": accounts}))
-    return file
+    key = answer.raise_for_status().json()["api_key"]
+    return {"name": user_id, "fixedHeaders": [{"name": "X-API-Key", "value": key}]}
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

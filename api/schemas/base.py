@@ -54,7 +54,9 @@ def _like(pattern: str, code: str, message: LiteralString) -> BeforeValidator:
 
 # In query strings.
 Digits = Annotated[int, _like(r"\d{1,20}", "int_parsing", "Input should be an integer, in digits")]
-Decimals = Annotated[float, _like(r"\d{1,20}(\.\d{1,20})?", "float_parsing", "Input should be a number, in digits")]
+Decimals = Annotated[
+    float, _like(r"-?\d{1,20}(\.\d{1,20})?([eE][+-]?\d{1,3})?", "float_parsing", "Input should be a number, as in JSON")
+]
 
 
 class Paging(Parameters):

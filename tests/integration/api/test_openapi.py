@@ -9,7 +9,7 @@ from api.examples import AGENT_ID, KEY_ID, MEMORY_ID, NETWORK_ID, TASK_ID
 from tests.fuzz import fuzz
 from tests.integration.api.conftest import Service
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(90)
 
 
 def test_every_example_is_a_request_that_works(service: Service) -> None:
