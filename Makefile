@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check lint types imports unit bench bench-stats bench-generate load chaos budgets fmt clean
+.PHONY: help setup demo run test check lint types imports unit bench bench-stats bench-generate load chaos budgets openapi fuzz fmt clean
 
 help: ## This list
 	@echo 'AI Mesh Network. Begin with: make demo'
@@ -61,6 +61,12 @@ chaos: setup ## Kill processes and flush Redis while tasks run: none may be lost
 
 budgets: setup ## Sixty-four tasks against a budget for ten, twenty times, with workers killed
 	@ROUNDS=20 $(BIN)/pytest tests/integration/workers/test_budgets.py $(ARGS)
+
+openapi: setup ## Write docs/openapi.json anew, from the code
+	@$(BIN)/python -m api.openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+
+fuzz: setup ## Schemathesis against a running system, ten minutes of it
+	@$(BIN)/python -m tests.fuzz --max-time 600 --max-examples 200 $(ARGS)
 
 fmt: setup ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix

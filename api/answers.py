@@ -54,5 +54,6 @@ def expected_versions() -> frozenset[int] | None:
     """
     if "If-Match" not in request.headers or request.if_match.star_tag:
         return None
-    found = map(_TAG.fullmatch, request.if_match.as_set())
+    # Werkzeug has None for a tag without a character.
+    found = map(_TAG.fullmatch, filter(None, request.if_match.as_set()))
     return frozenset(int(match[1]) for match in found if match)

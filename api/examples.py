@@ -38,14 +38,12 @@ _NETWORK = {
     "max_iterations": 5,
     "timeout_seconds": 300,
     "model_selection": {"cost_sensitive": True},
-    "budget_usd": 2.5,
 }
 _SUBMITTED = {
     "task": "Write an e-mail that announces our autumn sale.",
     "context": {"discount_percent": 20},
     "priority": 5,
     "model_selection": {"task_complexity": "MEDIUM"},
-    "budget_usd": 0.5,
 }
 _RESULT = {
     "content": "Subject: Autumn is here, and so are 20% off",
@@ -100,7 +98,7 @@ def _event(sequence: int, **fields: object) -> dict[str, Any]:
 
 EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
     Paging: {"limit": 20},
-    networks.CreateNetwork: _NETWORK | {"agents": [_AGENT]},
+    networks.CreateNetwork: _NETWORK | {"agents": [_AGENT], "budget_usd": 2.5},
     networks.Network: _NETWORK
     | {
         "network_id": NETWORK_ID,
@@ -117,7 +115,7 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
     networks.AddAgent: {"agent_config": _AGENT | {"name": "Keyword Specialist"}},
     networks.Agent: _AGENT_VIEW,
     networks.ChangeAgent: {"agent_config": {"instructions": "Name three keywords.", "model": None}},
-    tasks.SubmitTask: _SUBMITTED,
+    tasks.SubmitTask: _SUBMITTED | {"budget_usd": 0.5},
     tasks.ListTasks: {"limit": 20, "status": "completed", **_PERIOD},
     tasks.GetTask: {"wait": 0.5},
     tasks.Task: _SUBMITTED

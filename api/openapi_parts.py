@@ -9,6 +9,7 @@ from api.examples import AGENT_ID, KEY_ID, MEMORY_ID, NETWORK_ID, TASK_ID
 from api.operations import RequestHeader
 from mesh.costs.budgets import Kind
 
+BASE = "/api/mesh"
 DESCRIPTION = """\
 Networks of language-model agents that work on tasks together.
 

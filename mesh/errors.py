@@ -149,9 +149,16 @@ class BudgetExceededError(MeshError):
 
 
 class BudgetBusyError(MeshError):
-    """Only what other calls have reserved stands in the way: once they have settled, there may be enough."""
+    """Only what other calls have reserved stands in the way: once they have settled, there may be enough.
+
+    `not_begun`: the task has to wait for others before its first call.
+    """
 
     code = "budget_busy"
+
+    def __init__(self, message: str, *, not_begun: bool = False) -> None:
+        super().__init__(message)
+        self.not_begun = not_begun
 
 
 class ModelsBusyError(MeshError):

@@ -36,6 +36,10 @@ class Usual:
         """The same for all."""
         return Expectation(success_rate=0.95, latency_seconds=5)
 
+    def success_lately(self, _model: Model, _agent_type: str | None) -> float:
+        """The same for all."""
+        return 0.95
+
 
 def gateway(
     models: Translator,

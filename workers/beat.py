@@ -1,6 +1,6 @@
 """Beat: `python -m workers.beat`; several may run, one of them schedules, the others stand by.
 
-Leadership is a database session's lock, so a beat that dies is followed within two seconds; every one of them also
+The one holds a lock of its database session, so a beat that dies is followed within two seconds; every one of them also
 holds a lease and may be elected to sweep, so that deadlines hold even when no worker lives.
 """
 
@@ -17,7 +17,7 @@ from celery.beat import Scheduler, Service
 from mesh import clock
 from mesh.bootstrap import build, build_sweep
 from mesh.config import load
-from mesh.db.leader import BEAT, SWEEP, Leadership
+from mesh.db.leader import BEAT, SWEEP, SessionLock
 from mesh.errors import MeshError
 from mesh.ids import new_id
 from mesh.observability import logging
@@ -50,8 +50,8 @@ def main() -> None:
     heart = Heart(
         holder,
         Leases(mesh.database, clock.now),
-        life=Leadership(engine, holder.worker_id),
-        leadership=Leadership(engine, SWEEP),
+        life=SessionLock(engine, holder.worker_id),
+        leadership=SessionLock(engine, SWEEP),
         sweep=build_sweep(mesh),
         in_flight=None,
     )
@@ -59,12 +59,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     heart.start(unless=stopping)
     try:
-        _lead(app, Leadership(engine, BEAT), stopping)
+        _lead(app, SessionLock(engine, BEAT), stopping)
     finally:
         heart.stop()
 
 
-def _lead(app: Celery, leadership: Leadership, stopping: threading.Event) -> None:
+def _lead(app: Celery, leadership: SessionLock, stopping: threading.Event) -> None:
     scheduling: _Scheduling | None = None
     while not stopping.is_set():
         leads = leadership.held()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from mesh.db.leader import Leadership
+from mesh.db.leader import SessionLock
 from mesh.errors import UnavailableError
 from mesh.tasks.execution import InFlight
 from mesh.tasks.leases import LEASE, Holder, Leases
@@ -29,8 +29,8 @@ class Heart:
         holder: Holder,
         leases: Leases,
         *,
-        life: Leadership,
-        leadership: Leadership,
+        life: SessionLock,
+        leadership: SessionLock,
         sweep: Sweep,
         in_flight: InFlight | None,
         refresh: Callable[[], None] | None = None,
@@ -50,6 +50,7 @@ class Heart:
         self._every_seconds = every_seconds
         self._stopping = threading.Event()
         self._no_sweep_before = 0.0
+        self._locked = False
         self._threads: list[threading.Thread] = []
 
     def start(self, *, unless: threading.Event) -> None:
@@ -58,8 +59,9 @@ class Heart:
         Set `unless` to end the waiting: then nothing is started.
         """
         while not unless.is_set():
+            self._locked = self._life.held()
             try:
-                self._leases.renew(self._holder, [])
+                self._leases.renew(self._holder, [], locked=self._locked)
             except UnavailableError as error:
                 log.warning("lease_not_taken", reason=str(error))
                 unless.wait(self._every_seconds)
@@ -67,6 +69,7 @@ class Heart:
                 self._start("lease", self._beat, self._life)
                 self._start("sweep", self._maybe_sweep, self._leadership)
                 return
+        self._life.resign()
 
     def stop(self) -> None:
         """Stop both threads and give the lease up."""
@@ -78,12 +81,12 @@ class Heart:
         except UnavailableError as error:
             log.warning("lease_not_released", reason=str(error))
 
-    def _start(self, name: str, work: Callable[[], None], lock: Leadership) -> None:
+    def _start(self, name: str, work: Callable[[], None], lock: SessionLock) -> None:
         thread = threading.Thread(target=self._repeat, args=(work, lock), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _repeat(self, work: Callable[[], None], lock: Leadership) -> None:
+    def _repeat(self, work: Callable[[], None], lock: SessionLock) -> None:
         while not self._stopping.wait(self._every_seconds):
             try:
                 work()
@@ -94,7 +97,7 @@ class Heart:
 
     def _beat(self) -> None:
         try:
-            renewal = self._leases.renew(self._holder, self._present())
+            renewal = self._leases.renew(self._holder, self._present(), locked=self._locked)
             for step_id, attempt in renewal.lost:
                 self._stop(step_id, attempt)
             # What was claimed while the renewal was under way is no orphan.
@@ -104,7 +107,7 @@ class Heart:
             # Others could not renew either, perhaps: nobody is declared dead until they had the time to.
             self._no_sweep_before = time.monotonic() + LEASE.total_seconds()
             log.warning("lease_not_renewed", reason=str(error))
-        self._life.held()
+        self._locked = self._life.held()
 
     def _present(self) -> Sequence[tuple[str, int]]:
         return self._in_flight.present() if self._in_flight else []
@@ -115,7 +118,7 @@ class Heart:
             self._in_flight.stop(step_id, attempt)
 
     def _maybe_sweep(self) -> None:
-        if self._refresh is not None:
-            self._refresh()
         if self._leadership.held():
             self._sweep.run(reclaim=time.monotonic() >= self._no_sweep_before)
+        if self._refresh is not None:  # last, so that its failure costs no sweep
+            self._refresh()

@@ -19,7 +19,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from mesh import clock
 from mesh.bootstrap import Mesh, build, build_execution, build_generator, build_sweep
 from mesh.config import load
-from mesh.db.leader import SWEEP, Leadership
+from mesh.db.leader import SWEEP, SessionLock
 from mesh.dispatch.queues import CONTROL, GENERATE, of_pool
 from mesh.errors import MeshError
 from mesh.generate.runner import Generator
@@ -83,8 +83,8 @@ def main(pool: Pool) -> None:
     heart = Heart(
         holder,
         Leases(mesh.database, clock.now),
-        life=Leadership(engine, holder.worker_id),
-        leadership=Leadership(engine, SWEEP),
+        life=SessionLock(engine, holder.worker_id),
+        leadership=SessionLock(engine, SWEEP),
         sweep=build_sweep(mesh),
         in_flight=execution.in_flight if execution else None,
         refresh=mesh.performance.refresh,

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, StringConstraints
 
-from api.schemas.base import ABSENT, Answer, Asked, Budget, Description, Instant, JsonObject, Name, Share, Usd
+from api.schemas.base import ABSENT, Answer, Asked, Budget, Description, Instant, JsonObject, Name, Share
 from mesh.networks.views import AgentChanges, AgentConfig, NetworkChanges, NewNetwork
 
 # It names a queue as well: agent.<type>.
@@ -165,7 +165,6 @@ class Network(Answer):
     max_iterations: int
     timeout_seconds: int
     model_selection: dict[str, Any]
-    budget_usd: Usd | None
     agent_count: int
     task_count: int
     memory_count: int

@@ -60,7 +60,7 @@ class ListTasks(Paging):
 class GetTask(Parameters):
     """GET .../tasks/{task_id}."""
 
-    wait: Decimals | None = Field(None, ge=0, le=30, description="seconds to wait for the task's end")
+    wait: Decimals | None = Field(None, gt=0, le=30, description="seconds to wait for the task's end")
 
 
 class Progress(Answer):
@@ -105,7 +105,6 @@ class Task(Answer):
     priority: int
     model_selection: dict[str, Any]
     deadline: Instant | None
-    budget_usd: Usd | None
     created_at: Instant
     started_at: Instant | None
     finished_at: Instant | None

@@ -18,8 +18,10 @@ from mesh.errors import BudgetBusyError, BudgetExceededError
 # The beginning of a budget's present period; null for `total`.
 PRESENT = "CASE WHEN period <> 'total' THEN date_trunc(period, CAST(:now AS timestamptz), 'UTC') END"
 
-# What was spent in it: a period that is over counts no more, though no call has come since.
-SPENT = f"CASE WHEN period_start IS NOT DISTINCT FROM {PRESENT} THEN spent_usd ELSE 0 END"
+# What was spent in it: a period that is over counts no more, though no call has come since.  Periods only go forward:
+# a write may be older than the period, by a clock that is behind or since it had to be repeated.
+SPENT = f"CASE WHEN period = 'total' OR period_start >= {PRESENT} THEN spent_usd ELSE 0 END"
+_START = f"greatest(period_start, {PRESENT})"
 
 
 # The ids of the budgets above a row of the ledger.
@@ -51,7 +53,7 @@ _LOCK = text(
 
 _HOLD = text(
     f"""
-    UPDATE budgets SET reserved_usd = reserved_usd + :usd, spent_usd = {SPENT}, period_start = {PRESENT}
+    UPDATE budgets SET reserved_usd = reserved_usd + :usd, spent_usd = {SPENT}, period_start = {_START}
     WHERE id = ANY(:ids)
     """  # noqa: S608  # as above
 )
@@ -65,13 +67,14 @@ def lock(connection: Connection, ids: Sequence[str], *, now: datetime) -> list[A
 def judge(accounts: Sequence[Account], worst_usd: Decimal, *, unpriced: bool = False) -> None:
     """Let a call pass that costs at most `worst_usd`; `unpriced`: nobody knows what it costs, which nothing bounds.
 
+    Selection leaves such models out where there is a budget; it did not know of one that was set just now.
+
     Raises:
         BudgetExceededError: with what is spent it would pass a limit.
         BudgetBusyError: only what others have reserved stands in the way.
     """
     if unpriced:
-        detail = f"A model without a known price cannot be held to the budget {accounts[0].id}."
-        raise BudgetExceededError(detail, needed_usd=worst_usd, left_usd=worst_usd)
+        raise BudgetBusyError(f"A model without a known price cannot be held to the budget {accounts[0].id}.")
     tightest = min(accounts, key=lambda account: account.limit_usd - account.spent_usd)
     if tightest.spent_usd + worst_usd > tightest.limit_usd:
         left = max(tightest.limit_usd - tightest.spent_usd, Decimal(0))
@@ -92,23 +95,36 @@ def hold(connection: Connection, accounts: Sequence[Account], usd: Decimal, *, n
     return ids
 
 
+_LEFT = text(f"SELECT min(limit_usd - {SPENT}) FROM budgets WHERE id = ANY(:ids)")  # noqa: S608  # as above
+
+
+def left(connection: Connection, ids: Sequence[str], *, now: datetime) -> Decimal | None:
+    """What the tightest of the budgets `ids` has not spent yet, in US dollars; None where there is none."""
+    found: Decimal | None = connection.execute(_LEFT, {"ids": list(ids), "now": now}).scalar_one()
+    return found
+
+
 def charging(ended: str) -> str:
     """The CTEs that release and book what the rows of the CTE `ended` held and cost.
 
-    `ended` has `subjects`, `held_by`, and in US dollars `released` and `spent`.  A budget that is not yet counted is
-    locked as well, so that the count comes either before or after.
+    `ended` has `subjects`, `held_by`, and in US dollars `released` and `cost`; and what an earlier end had `booked`,
+    at `booked_at`, which a correction takes back if the budget's period is still the same.  A budget that is not yet
+    counted is locked as well, so that the count comes either before or after.
     """
     return f"""
-    due AS (
-        SELECT subject AS id, sum(spent) AS spent, sum(released) FILTER (WHERE subject = ANY(held_by)) AS released
-        FROM {ended}, unnest(subjects) AS subject GROUP BY subject
+    above AS (
+        SELECT subject AS id, {ended}.* FROM {ended}, unnest(subjects) AS subject
     ), locked AS (
-        SELECT id FROM budgets WHERE id = ANY(ARRAY(SELECT id FROM due)) ORDER BY id FOR UPDATE
+        SELECT id, period FROM budgets WHERE id = ANY(ARRAY(SELECT above.id FROM above)) ORDER BY id FOR UPDATE
+    ), due AS (
+        SELECT locked.id,
+            sum(cost - CASE WHEN booked_at >= coalesce({PRESENT}, '-infinity') THEN booked ELSE 0 END) AS spent,
+            sum(CASE WHEN locked.id = ANY(held_by) THEN released ELSE 0 END) AS released
+        FROM above JOIN locked ON locked.id = above.id GROUP BY locked.id
     ), charged AS (
-        UPDATE budgets SET reserved_usd = reserved_usd - coalesce(due.released, 0),
-            spent_usd = {SPENT} + due.spent, period_start = {PRESENT}
-        FROM due JOIN locked ON locked.id = due.id
-        WHERE budgets.id = due.id
+        UPDATE budgets SET reserved_usd = reserved_usd - due.released,
+            spent_usd = {SPENT} + due.spent, period_start = {_START}
+        FROM due WHERE budgets.id = due.id
     )"""  # noqa: S608  # built from constants of ours
 
 

@@ -52,7 +52,7 @@ _PUT = text(
     ON CONFLICT (id) DO UPDATE SET
         limit_usd = excluded.limit_usd, period = excluded.period, updated_at = excluded.updated_at,
         counted = budgets.counted AND budgets.period = excluded.period,
-        made_by = CASE WHEN budgets.period = excluded.period THEN budgets.made_by ELSE excluded.made_by END
+        known_from = CASE WHEN budgets.period = excluded.period THEN budgets.known_from END
     """
 )
 
@@ -64,18 +64,30 @@ _GET = text(
     """  # noqa: S608  # built from constants of ours
 )
 
-# Statements of ours that may not know of the budget: none lasts longer than `statement_timeout` (mesh.db.engine).
-# ix_budgets_uncounted.
-_COUNTABLE = text(
+# ix_budgets_uncounted, all three.  The budget is committed by now: whoever begins from here on knows of it.
+_STAMP = text(
     """
-    SELECT id, kind, subject_id, period FROM budgets
-    WHERE NOT counted AND made_by < CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)
-      AND NOT EXISTS (SELECT FROM pg_stat_activity
-                      WHERE application_name LIKE 'mesh%' AND pid <> pg_backend_pid()
-                        AND age(backend_xmin) > age(CAST(CAST(CAST(made_by AS text) AS xid8) AS xid)))
-    ORDER BY id FOR UPDATE SKIP LOCKED
+    UPDATE budgets SET known_from = CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)
+    WHERE NOT counted AND known_from IS NULL
     """
 )
+
+# Transactions and statements of ours that began before may not know of it: none lasts longer than `statement_timeout`
+# and `idle_in_transaction_session_timeout` (mesh.db.engine).
+_COUNTABLE = text(
+    """
+    SELECT id, kind, subject_id FROM budgets
+    WHERE NOT counted AND known_from IS NOT NULL
+      AND NOT EXISTS (
+          SELECT FROM pg_stat_activity
+          WHERE datname = current_database() AND application_name LIKE 'mesh%' AND pid <> pg_backend_pid()
+            AND (age(backend_xid) > age(CAST(CAST(CAST(known_from AS text) AS xid8) AS xid))
+                 OR age(backend_xmin) >= age(CAST(CAST(CAST(known_from AS text) AS xid8) AS xid))))
+    ORDER BY id
+    """
+)
+
+_UNCOUNTED = text("SELECT true FROM budgets WHERE id = :id AND NOT counted FOR UPDATE SKIP LOCKED")
 
 
 class Budgets:
@@ -98,8 +110,8 @@ class Budgets:
         with self._database.begin() as work:
             _check(work.connection, principal, kind, subject_id, changes=True)
             limit(work.connection, kind, subject_id, limit_usd, period=period, counted=False, now=now)
+        count(self._database, now=now)
         with self._database.begin() as work:
-            count(work.connection, now=now)
             return _view(work.connection, kind, subject_id, now)
 
     def get(self, principal: Principal, kind: Kind, subject_id: str) -> BudgetView:
@@ -140,10 +152,26 @@ def limit(
     connection.execute(_PUT, {**values, "now": now})
 
 
-def count(connection: Connection, *, now: datetime) -> None:
+def count(database: Database, *, now: datetime) -> None:
     """Count what was called under new budgets before they were set, as far as nothing can be missed any more."""
-    for budget in connection.execute(_COUNTABLE).all():
-        connection.execute(_counting(Kind(budget.kind)), {"id": budget.id, "subject_id": budget.subject_id, "now": now})
+    with database.begin() as work:
+        work.connection.execute(_STAMP)
+    with database.begin() as work:
+        countable = work.connection.execute(_COUNTABLE).all()
+    for budget in countable:
+        kind, values = Kind(budget.kind), {"id": budget.id, "subject_id": budget.subject_id, "now": now}
+        with database.begin() as work:
+            # A call's end locks its row and then the budgets, so this does too; and with them locked it reads anew.
+            work.connection.execute(_open_calls(kind), values)
+            if work.connection.execute(_UNCOUNTED, values).first():
+                work.connection.execute(_counting(kind), values)
+
+
+def _open_calls(kind: Kind) -> TextClause:
+    """SQL that locks the calls under way (ix_model_calls_reserved), of which no new ones are opened meanwhile."""
+    return text(
+        f"SELECT id FROM model_calls WHERE state = 'reserved' AND {kind}_id = :subject_id ORDER BY id FOR UPDATE"  # noqa: S608  # an enum's
+    )
 
 
 def _counting(kind: Kind) -> TextClause:

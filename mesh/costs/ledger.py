@@ -70,7 +70,8 @@ class Bill:
 def opening(source: str) -> str:
     """SQL that writes the row of a call about to be sent, for each row of `source`; answers its id.
 
-    A row that stands already, from a write that was repeated, stays, and is not answered.
+    A row that stands already, from a write that was repeated, stays, and is not answered; nothing is written either
+    while there is a budget above the call that does not hold it.
     """
     return f"""
         INSERT INTO model_calls (
@@ -83,6 +84,7 @@ def opening(source: str) -> str:
             CAST(:held_by AS text[]), :now,
             'reserved', 0, 0, 0, 0, 0, false
         FROM {source}
+        WHERE NOT EXISTS (SELECT FROM budgets WHERE id = ANY(:budgets) AND id <> ALL(:held_by))
         ON CONFLICT DO NOTHING
         RETURNING id"""  # noqa: S608  # built from constants of ours
 
@@ -90,15 +92,17 @@ def opening(source: str) -> str:
 def opening_values(spender: Spender, call: Opening, *, held_by: Sequence[str] = ()) -> dict[str, Any]:
     """The parameters of `opening`, but for `now`; `held_by` are the budgets that hold its reservation."""
     selection = json.dumps(call.selection) if call.selection is not None else None
-    return {**_values(spender), **_values(call), "selection": selection, "held_by": list(held_by)}
+    held = {"held_by": list(held_by), "budgets": spender.budgets}
+    return {**_values(spender), **_values(call), "selection": selection, **held}
 
 
-_STANDS = text("SELECT true FROM model_calls WHERE id = :call_id")
+_HELD_BY = text("SELECT held_by FROM model_calls WHERE id = :call_id")
 
 
-def stands(connection: Connection, call_id: str) -> bool:
-    """Whether the call's row is there: a write whose answer was lost had taken place."""
-    return connection.execute(_STANDS, {"call_id": call_id}).first() is not None
+def held_by(connection: Connection, call_id: str) -> list[str] | None:
+    """The budgets that hold the call, if its row is there: a write whose answer was lost had taken place."""
+    row = connection.execute(_HELD_BY, {"call_id": call_id}).first()
+    return None if row is None else list(row.held_by)
 
 
 def ending(which: str, changes: str) -> str:
@@ -109,14 +113,14 @@ def ending(which: str, changes: str) -> str:
     """
     return f"""
     found AS (
-        SELECT id, state, cost_usd FROM model_calls
+        SELECT id AS call_id, state, cost_usd, ended_at FROM model_calls
         WHERE {which} AND (state = 'reserved' OR (estimated AND NOT rolled))
         FOR UPDATE
     ), ended AS (
         UPDATE model_calls SET {changes}, ended_at = :now
-        FROM found WHERE model_calls.id = found.id
-        RETURNING model_calls.id, held_by, {accounts.SUBJECTS} AS subjects,
-            model_calls.cost_usd - found.cost_usd AS spent,
+        FROM found WHERE model_calls.id = found.call_id
+        RETURNING held_by, {accounts.SUBJECTS} AS subjects, model_calls.cost_usd AS cost,
+            found.cost_usd AS booked, found.ended_at AS booked_at,
             CASE found.state WHEN 'reserved' THEN reserved_usd ELSE 0 END AS released
     ), {accounts.charging("ended")}"""  # noqa: S608  # built from constants of ours
 

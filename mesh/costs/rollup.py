@@ -5,7 +5,6 @@ beat -> workers.jobs.control -> here -> mesh.costs.statistics.  A row's flag say
 behind.
 """
 
-from collections.abc import Iterable
 from datetime import timedelta
 
 import structlog
@@ -20,7 +19,6 @@ log = structlog.get_logger(__name__)
 OPEN_BOOKS = timedelta(minutes=15)
 BATCH = 5_000
 
-# The sums of both tables, and those that only `usage_hourly` has.
 _SUMS = {
     "settled": "count(*) FILTER (WHERE state = 'settled')",
     "failed": "count(*) FILTER (WHERE state = 'failed')",
@@ -28,18 +26,11 @@ _SUMS = {
     "cost_usd": "sum(cost_usd)",
     "latency_seconds": "coalesce(sum(latency_seconds) FILTER (WHERE state = 'settled'), 0)",
 }
-_HOUR_SUMS = {
-    **_SUMS,
-    "prompt_tokens": "sum(prompt_tokens)",
-    "completion_tokens": "sum(completion_tokens)",
-    "cached_tokens": "sum(cached_tokens)",
-    "reasoning_tokens": "sum(reasoning_tokens)",
-}
 
 
-def _more(table: str, names: Iterable[str]) -> str:
+def _more(table: str) -> str:
     """What a row that is there already becomes."""
-    return ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in names)
+    return ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in _SUMS)
 
 
 # ix_model_calls_open_books.  Two at once insert in the order of the key, so that neither waits for the other in a ring.
@@ -53,17 +44,17 @@ _CLOSE = text(
         RETURNING model_calls.*
     ), hours AS (
         INSERT INTO usage_hourly
-            (user_id, hour, network_id, key_id, agent_type, model, provider, {", ".join(_HOUR_SUMS)})
+            (user_id, hour, network_id, key_id, agent_type, model, {", ".join(_SUMS)})
         SELECT user_id, date_trunc('hour', ended_at, 'UTC'), coalesce(network_id, ''), coalesce(key_id, ''),
-            coalesce(agent_type, ''), model, min(provider), {", ".join(_HOUR_SUMS.values())}
+            coalesce(agent_type, ''), model, {", ".join(_SUMS.values())}
         FROM closed GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
         ON CONFLICT (user_id, hour, network_id, key_id, agent_type, model)
-            DO UPDATE SET {_more("usage_hourly", _HOUR_SUMS)}
+            DO UPDATE SET {_more("usage_hourly")}
     ), days AS (
         INSERT INTO usage_daily (user_id, day, network_id, model, {", ".join(_SUMS)})
         SELECT user_id, date_trunc('day', ended_at, 'UTC'), coalesce(network_id, ''), model, {", ".join(_SUMS.values())}
         FROM closed GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
-        ON CONFLICT (user_id, day, network_id, model) DO UPDATE SET {_more("usage_daily", _SUMS)}
+        ON CONFLICT (user_id, day, network_id, model) DO UPDATE SET {_more("usage_daily")}
     )
     SELECT count(*) FROM closed
     """  # noqa: S608  # built from constants of ours

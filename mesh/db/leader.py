@@ -1,9 +1,9 @@
-"""Leadership: one process of several does a thing, as long as its database session lives.
+"""Session locks: one process of several does a thing, as long as its database session lives.
 
 A session-level advisory lock (PostgreSQL documentation, 13.3.5): it ends with the session, so a leader that dies needs
 no time-out.  It needs a session of its own - no transaction pooler may stand between.
 
-A worker leads, by its id, its own steps: so others know that it died before its lease is over (`mesh.tasks.leases`).
+A worker holds one with its own id: so others know that it died before its lease is over (`mesh.tasks.leases`).
 """
 
 import structlog
@@ -26,7 +26,7 @@ def number(key: str) -> str:
 _TRY = text(f"SELECT pg_try_advisory_lock({number(':key')})")
 
 
-class Leadership:
+class SessionLock:
     """A candidate for the lock `key`; not for use by several threads at once."""
 
     def __init__(self, engine: Engine, key: str) -> None:
@@ -35,14 +35,14 @@ class Leadership:
         self._session: Connection | None = None
 
     def held(self) -> bool:
-        """Whether this process leads now: tries to become the leader, or makes sure that it still is."""
+        """Whether this process holds the lock now: tries to take it, or makes sure that it still has it."""
         try:
             if self._session is not None:
                 self._session.execute(text("SELECT 1"))
                 return True
             return self._try()
         except (DBAPIError, PoolTimeoutError) as error:
-            log.warning("leadership_lost", key=self._key, error=type(error).__name__)
+            log.warning("session_lock_lost", key=self._key, error=type(error).__name__)
             self.resign()
             return False
 
@@ -58,7 +58,7 @@ class Leadership:
         return False
 
     def resign(self) -> None:
-        """Let another one lead; the session is closed, not returned to the pool with its lock."""
+        """Let another one have it; the session is closed, not returned to the pool with its lock."""
         if self._session is not None:
             session, self._session = self._session, None
             session.invalidate()

@@ -10,7 +10,7 @@ from mesh.clock import Clock
 from mesh.costs import ledger
 from mesh.costs.ledger import Opening, Spender
 from mesh.db.unit_of_work import Database, UnitOfWork
-from mesh.errors import ModelCallError
+from mesh.errors import BudgetBusyError, ModelCallError
 from mesh.generate.wire import Outbox
 from mesh.models.books import Books
 from mesh.models.calls import ModelCall
@@ -47,4 +47,6 @@ class GenerationJournal(Books):
 
     def _open(self, work: UnitOfWork, opening: Opening) -> None:
         values = ledger.opening_values(self.spender, opening, held_by=self.hold(work, opening))
-        work.connection.execute(_OPEN, {**values, "now": self.clock()})
+        stored = work.connection.execute(_OPEN, {**values, "now": self.clock()}).first()
+        if stored is None and ledger.held_by(work.connection, opening.call_id) is None:
+            raise BudgetBusyError("A budget was set just now.")

@@ -6,23 +6,23 @@ what it tells, at least a sign of life every second, and stops it when nobody re
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from threading import Lock
 
 import structlog
 from redis import Redis
 
 from mesh.clock import Clock
+from mesh.costs import accounts
 from mesh.costs.ledger import Spender
 from mesh.db.unit_of_work import Database
 from mesh.errors import MeshError, StepLostError
 from mesh.generate.journal import GenerationJournal
-from mesh.generate.views import ENDS, Job, NewGeneration
+from mesh.generate.views import ENDS, TIMEOUT_SECONDS, Job, NewGeneration
 from mesh.generate.wire import Outbox, Wire
 from mesh.models.calls import Cancellation, Completion, Preferences
 from mesh.models.gateway import Gateway
 
-# The whole of a generation, over all models that it tries.
-TIMEOUT_SECONDS = 300.0
 # Its stream takes a worker for dead after a few of these.
 ALIVE_SECONDS = 1.0
 
@@ -92,7 +92,10 @@ class Generator:
         )
         journal = GenerationJournal(spender, outbox, sandbox=self._sandbox, database=self._database, clock=self._clock)
         reply = self.warm_up().complete(
-            _completion(job.asked, outbox), journal=journal, cancellation=cancellation, timeout_seconds=TIMEOUT_SECONDS
+            _completion(job.asked, outbox, self._left(spender)),
+            journal=journal,
+            cancellation=cancellation,
+            timeout_seconds=TIMEOUT_SECONDS,
         )
         journal.settle(reply)
         usage = reply.raw.usage
@@ -104,8 +107,12 @@ class Generator:
             cost_usd=None if reply.raw.cost_usd is None else float(reply.raw.cost_usd),
         )
 
+    def _left(self, spender: Spender) -> Decimal | None:
+        with self._database.begin(atomic=False) as work:
+            return accounts.left(work.connection, spender.budgets, now=self._clock())
 
-def _completion(asked: NewGeneration, outbox: Outbox) -> Completion[str]:
+
+def _completion(asked: NewGeneration, outbox: Outbox, budget_left_usd: Decimal | None) -> Completion[str]:
     system = [{"role": "system", "content": asked.system}] if asked.system else []
     wishes = {**asked.model_selection, **({"model": asked.model} if asked.model else {})}
     return Completion(
@@ -116,6 +123,7 @@ def _completion(asked: NewGeneration, outbox: Outbox) -> Completion[str]:
         max_tokens=asked.max_tokens,
         temperature=asked.temperature,
         preferences=Preferences(**wishes),
+        budget_left_usd=budget_left_usd,
         on_text=lambda text: outbox.put("token", text=text),
     )
 

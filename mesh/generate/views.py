@@ -11,6 +11,9 @@ ENDS = frozenset({"complete", "error"})
 
 DEFAULT_MAX_TOKENS = 4_000
 
+# The whole of a generation, over all models that it tries.
+TIMEOUT_SECONDS = 300.0
+
 
 @dataclass(frozen=True, slots=True)
 class NewGeneration:

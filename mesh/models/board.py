@@ -20,6 +20,8 @@ ENTRIES = "mesh:models:board"
 COUNTS = "mesh:models:counts"
 FRESH_SECONDS = 1.0
 BREAKER = "breaker:"
+# The tag of a model that nobody asks until somebody has seen to it; the failure's code follows.
+OUT = "out:"
 
 Rule = Literal["always", "due", "longer"]
 
@@ -138,8 +140,15 @@ def breaker_states(board: Board) -> dict[str, str]:
     All others' are closed.
     """
     return {
-        name.removeprefix(BREAKER): entry.tag for name, entry in board.entries().items() if name.startswith(BREAKER)
+        name.removeprefix(BREAKER): breaker_state(entry)
+        for name, entry in board.entries().items()
+        if name.startswith(BREAKER)
     }
+
+
+def breaker_state(entry: Entry) -> str:
+    """`open` or `half-open`; a model that is taken out has an open one."""
+    return "open" if entry.tag.startswith(OUT) else entry.tag
 
 
 def _entry(text: str, now: float, there_ms: float) -> Entry:

@@ -44,15 +44,16 @@ class Books:
     ) -> list[str]:
         """Hold the call's worst case against the budgets above it; `admit` may have a say as well.
 
-        Answers the ids of those that hold it; none when it is held already, by a write whose answer was lost.
+        Answers the ids of those that hold it, also when they do already, by a write whose answer was lost.
 
         Raises:
             BudgetExceededError, BudgetBusyError: see `accounts.judge`.
         """
         connection, now, worst = work.connection, self.clock(), opening.reserved_usd
         found = accounts.lock(connection, self.spender.budgets, now=now)
-        if not found or ledger.stands(connection, opening.call_id):
-            return []
+        held = ledger.held_by(connection, opening.call_id)
+        if not found or held is not None:
+            return held or []
         accounts.judge(found, worst, unpriced=opening.unpriced)
         if admit is not None:
             admit(found, worst)

@@ -20,10 +20,13 @@ from pybreaker import (
 
 from mesh.clock import now
 from mesh.errors import ModelCallError
-from mesh.models.board import BREAKER, Board, breaker_states
+from mesh.models.board import BREAKER, OUT, Board, breaker_state, breaker_states
 from mesh.models.verdicts import verdict
 
 OUT_SECONDS = 300.0
+
+# How long to wait for another one's try, which may end at any moment.
+TRY_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +72,20 @@ class Breakers:
         """How long it is until somebody may try `model` again; 0 when it may be asked now."""
         return self._board.seconds_left(BREAKER + model)
 
+    def wait_seconds(self, model: str) -> float:
+        """After which time to ask again whether `model` may be asked, `TRY_SECONDS` at least."""
+        entry = self._board.entry(BREAKER + model)
+        if entry is None or entry.tag == STATE_HALF_OPEN:
+            return TRY_SECONDS
+        return max(self.seconds_left(model), TRY_SECONDS)
+
+    def out(self, model: str) -> str | None:
+        """The code of the failure for which `model` is taken out at present."""
+        entry = self._board.entry(BREAKER + model)
+        if entry is None or not entry.tag.startswith(OUT) or not self.open(model):
+            return None
+        return entry.tag.removeprefix(OUT)
+
     def tell(self, model: str, error: ModelCallError) -> None:
         """A call of `model` ended with `error`."""
         match verdict(error):
@@ -106,10 +123,10 @@ class Breakers:
     def take_out(self, model: str, reason: str) -> None:
         """`model` cannot work until somebody sees to it: leave it alone for `OUT_SECONDS`, and raise an alert."""
         tried = self._tried(model)
-        if not tried and self.seconds_left(model) > self._reset_seconds:  # said already, by a call beside this one
+        if not tried and self.out(model):  # said already, by a call beside this one
             return
         log.error("model_taken_out", model=model, reason=reason, seconds=OUT_SECONDS)
-        self._board.put(BREAKER + model, STATE_OPEN, OUT_SECONDS)
+        self._board.put(BREAKER + model, OUT + reason, OUT_SECONDS)
 
     def states(self) -> dict[str, str]:
         """The models whose breaker is not closed: `open` or `half-open`."""
@@ -155,7 +172,7 @@ class _OnBoard(CircuitMemoryStorage):
     @property
     def state(self) -> str:
         entry = self._board.entry(self._key)
-        return entry.tag if entry else STATE_CLOSED
+        return breaker_state(entry) if entry else STATE_CLOSED
 
     @state.setter
     def state(self, state: str) -> None:

@@ -46,10 +46,17 @@ class Demand:
     buckets: tuple[Bucket, ...]
     slots: tuple[Slots, ...]
 
-    def corrections(self, tokens_used: int) -> list[tuple[str, float]]:
-        """The buckets whose tokens were only estimated, and how much later each is full; less than 0: sooner."""
+    def corrections(self, tokens_used: int, *, sent: bool) -> list[tuple[str, float]]:
+        """The buckets of which too much or too little was taken, and how much later each is full; below 0: sooner.
+
+        Tokens were only estimated; a request comes back if none was `sent`.
+        """
         wrong = tokens_used - self.tokens
-        return [(one.key, wrong * one.token_seconds) for one in self.buckets if wrong and one.token_seconds]
+        unsent = 0 if sent else 1
+        later = [
+            (one.key, wrong * one.token_seconds if one.token_seconds else -unsent * one.taken) for one in self.buckets
+        ]
+        return [(key, seconds) for key, seconds in later if seconds]
 
 
 def request_bucket(key: str, per_minute: float) -> Bucket:
@@ -87,11 +94,11 @@ class LocalBuckets:
                 self._running[slots.key][demand.call_id] = now + demand.lease_seconds
             return 0.0
 
-    def give_back(self, demand: Demand, tokens_used: int) -> None:
-        """Correct the tokens, and free the slots."""
+    def give_back(self, demand: Demand, tokens_used: int, *, sent: bool = True) -> None:
+        """Correct what was taken, and free the slots."""
         with self._lock:
             now = self._monotonic()
-            for key, later in demand.corrections(tokens_used):
+            for key, later in demand.corrections(tokens_used, sent=sent):
                 self._full_at[key] = max(self._full_at.get(key, now), now) + later
             for slots in demand.slots:
                 self._running[slots.key].pop(demand.call_id, None)

@@ -223,7 +223,9 @@ class Catalogue:
 
 def _model(name: str, entry: Entry, price_map: Mapping[str, Mapping[str, Any]]) -> Model:
     provider, _, bare = entry.litellm.partition("/")
-    facts = entry.facts(price_map.get(entry.litellm) or price_map.get(bare) or {})
+    named = price_map.get(bare, {})
+    # A bare id is that of one provider; others may serve a model of the same name at other prices.
+    facts = entry.facts(price_map.get(entry.litellm) or (named if named.get("litellm_provider") == provider else {}))
     strengths = tuple(entry.strengths)
     return Model(name, entry.litellm, provider, entry.tier, strengths, facts, entry.api_base, entry.priced)
 

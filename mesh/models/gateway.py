@@ -6,7 +6,7 @@ ledger and budgets, one call, validation; an invalid reply is repaired once by a
 
 import time
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -45,11 +45,14 @@ log = structlog.get_logger(__name__)
 # No call is begun with less than this left: it could not end in time.
 LEAST_CALL_SECONDS = 0.1
 
-# Each model is given its share of the time, so that one that hangs leaves some for the next.
 MOST_MODELS = 5
 
-# How long a step waits for another one that tries a model whose breaker is due.
-PROBE_SECONDS = 1.0
+# What each model leaves for the next ones, should it hang: enough for a usual reply, and never more than half.  All the
+# rest is its own, since a long reply that is cut off costs as much as a whole one.
+RESERVE_SECONDS = 30.0
+
+# A slot outlasts its call by this, for what is written before and after it.
+LEASE_MARGIN_SECONDS = 30.0
 
 # What an English text has of bytes to a token, roughly; only rate limits are kept by it, and corrected afterwards.
 BYTES_PER_TOKEN = 4
@@ -68,6 +71,11 @@ class _Turn:
     after: ModelCallError | None
     previous: Model | None
 
+    @property
+    def over(self) -> bool:
+        """Whether too little time is left for a call."""
+        return self.deadline - time.monotonic() < LEAST_CALL_SECONDS
+
 
 @dataclass(slots=True)
 class _Outcome:
@@ -78,11 +86,9 @@ class _Outcome:
     refusals: list[BudgetExceededError] = field(default_factory=list)
 
     def error(self) -> Exception:
-        """Why there is no reply."""
+        """Why there is no reply, unless there was only to wait."""
         if not self.causes and self.refusals:
             return min(self.refusals, key=lambda refusal: refusal.needed_usd)
-        if not self.causes and self.waits:
-            return min((wait for _, wait in self.waits), key=lambda wait: wait.seconds)
         waits = [
             (model, ModelCallError("rate_limited", str(wait), retry_after_seconds=wait.seconds))
             for model, wait in self.waits
@@ -104,7 +110,7 @@ class Gateway:
     ) -> Reply[T]:
         """The first valid reply of the chosen models; its ledger row is left open for the caller to settle.
 
-        `timeout_seconds` bounds the whole; each model gets its share of what is left.
+        `timeout_seconds` bounds the whole; each model but the last leaves `RESERVE_SECONDS` of it, or half.
 
         Raises:
             DeadlineExceededError: the time is over.
@@ -112,7 +118,7 @@ class Gateway:
             BudgetExceededError: no model fits into what the budgets have left.
             BudgetBusyError: calls under way hold what is left.
             ModelsBusyError: none may be asked now.
-            AllModelsFailedError: holds one cause for each model tried.
+            AllModelsFailedError: holds one cause for each model tried, or taken out.
         """
         deadline = time.monotonic() + timeout_seconds
         wish = _wish(request)
@@ -124,20 +130,26 @@ class Gateway:
             if left < LEAST_CALL_SECONDS:
                 raise DeadlineExceededError("The time for this step is over.")
             previous, after = outcome.causes[-1] if outcome.causes else (None, None)
-            share = time.monotonic() + left / (len(models) - index)
-            turn = _Turn(model, choice.receipt(model), journal, cancellation, share, after, previous)
+            reserve = _reserve_seconds(left) if index < len(models) - 1 else 0
+            turn = _Turn(model, choice.receipt(model), journal, cancellation, deadline - reserve, after, previous)
             reply = self._try(request, turn, outcome)
             if reply is not None:
                 return reply
         if outcome.causes and deadline - time.monotonic() < LEAST_CALL_SECONDS:
             raise DeadlineExceededError("The time for this step is over.")
+        busy = [*(wait for _, wait in outcome.waits), *self._resting(choice)]
+        if busy and not outcome.causes:  # before refusals: a task that can go on soon is not paused
+            raise min(busy, key=lambda error: error.seconds)
         raise outcome.error() if models else self._nobody(wish, choice)
 
     def _try(self, request: Completion[T], turn: _Turn, outcome: _Outcome) -> Reply[T] | None:
         """The model's valid reply, or None with the reason noted in `outcome`; its breaker is told."""
         name = turn.model.name
         if not self._breakers.admits(name):
-            outcome.waits.append((turn.model, self._open(name)))
+            if code := self._breakers.out(name):
+                outcome.causes.append((turn.model, _out(code)))
+            else:
+                outcome.waits.append((turn.model, self._open(name)))
             return None
         try:
             reply = self._ask(request, turn)
@@ -163,27 +175,25 @@ class Gateway:
         return reply
 
     def _open(self, name: str) -> ModelsBusyError:
-        seconds = max(self._breakers.seconds_left(name), PROBE_SECONDS)
+        seconds = self._breakers.wait_seconds(name)
         return ModelsBusyError(f"{name} failed too often lately, and rests.", seconds=seconds)
 
-    def _nobody(self, wish: Wish, choice: Choice) -> Exception:
-        """Why no model may be asked at all: it costs too much, is to rest, or none can do it."""
-        if Rejection.OVER_BUDGET in choice.rejected.values() and wish.budget_left_usd is not None:
-            others = self._selector.choose(replace(wish, budget_left_usd=None)).candidates
-            worst = [
-                one.model.worst_case_usd(prompt_bytes=wish.prompt_bytes, max_tokens=wish.reply_tokens(one.model))
-                for one in others
-            ]
-            if worst:
-                left, needed = wish.budget_left_usd, min(worst)
-                detail = f"A budget has {left:f} US dollars left; the cheapest call may take {needed:f}."
-                return BudgetExceededError(detail, needed_usd=needed, left_usd=left)
+    def _resting(self, choice: Choice) -> list[ModelsBusyError]:
+        """Of the models that could do the job but rest, those that nobody has to see to first."""
         resting = [name for name, why in choice.rejected.items() if why is Rejection.BREAKER_OPEN]
-        if resting:
-            return min((self._open(name) for name in resting), key=lambda error: error.seconds)
-        return AllModelsFailedError(
-            [(name, ModelCallError("not_suitable", str(why))) for name, why in choice.rejected.items()]
-        )
+        return [self._open(name) for name in resting if not self._breakers.out(name)]
+
+    def _nobody(self, wish: Wish, choice: Choice) -> Exception:
+        """Why no model may be asked at all, though none rests: it costs too much, is taken out, or none can do it."""
+        left, needed = wish.budget_left_usd, self._selector.least_usd(wish, choice)
+        if left is not None and needed is not None:
+            detail = f"A budget has {left:f} US dollars left; the cheapest call may take {needed:f}."
+            return BudgetExceededError(detail, needed_usd=needed, left_usd=left)
+        return AllModelsFailedError([(name, self._unfit(name, why)) for name, why in choice.rejected.items()])
+
+    def _unfit(self, name: str, why: Rejection) -> ModelCallError:
+        code = self._breakers.out(name) if why is Rejection.BREAKER_OPEN else None
+        return _out(code) if code else ModelCallError("not_suitable", str(why))
 
     def _ask(self, request: Completion[T], turn: _Turn) -> Reply[T]:
         """The model's valid reply, asking once more when the first one is invalid."""
@@ -198,7 +208,7 @@ class Gateway:
                 failure = ModelCallError(error.code, "; ".join(error.errors))
                 received = len(raw.text.encode()) if request.on_text else None
                 turn.journal.failed(call, failure, raw, seconds=seconds, received=received)
-                if last or request.repair is None:
+                if last or request.repair is None or turn.over:
                     raise failure from error
                 messages = request.repair(messages, raw.text, error.errors)
             else:
@@ -212,7 +222,7 @@ class Gateway:
         try:
             return self._call(request, messages, turn)
         except ModelCallError as error:
-            if error.code != "connection_failed":
+            if error.code != "connection_failed" or turn.over:
                 raise
             return self._call(request, messages, turn)
 
@@ -221,21 +231,22 @@ class Gateway:
         stream = _Stream(request)
         call = _model_call(request, messages, turn, stream)
         estimate = call.prompt_bytes // BYTES_PER_TOKEN + call.max_tokens
-        grant = self._limits.take(call.model, call_id=call.call_id, tokens=estimate)
+        lease_seconds = call.timeout_seconds + LEASE_MARGIN_SECONDS
+        grant = self._limits.take(call.model, call_id=call.call_id, tokens=estimate, lease_seconds=lease_seconds)
         if isinstance(grant, Wait):
             raise ModelsBusyError(f"{call.model.name} has reached its rate limit.", seconds=grant.seconds)
-        used = 0
+        used, sent = 0, False
         try:
             turn.journal.opened(call, after=turn.after, previous=turn.previous)
             turn.after = turn.previous = None
-            used = estimate
+            used, sent = estimate, True
             raw = self._make(call, turn, stream)
             used = raw.usage.prompt_tokens + raw.usage.completion_tokens
         except ModelCallError as error:
             used = used if error.may_cost else 0
             raise
         finally:
-            self._limits.give_back(grant, used)
+            self._limits.give_back(grant, used, sent=sent)
         return call, raw
 
     def _make(self, call: ModelCall, turn: _Turn, stream: "_Stream") -> RawReply:
@@ -270,6 +281,15 @@ class _Stream:
             self._on_text(text)
 
 
+def _reserve_seconds(left: float) -> float:
+    """How much of the seconds `left` is for the next models; none if half of it would not be enough for a call."""
+    return min(RESERVE_SECONDS, left / 2) if left / 2 > 2 * LEAST_CALL_SECONDS else 0
+
+
+def _out(code: str) -> ModelCallError:
+    return ModelCallError(code, "A call failed so a few minutes ago; nobody asks it until somebody has seen to that.")
+
+
 def _wish(request: Completion[Any]) -> Wish:
     return Wish(
         preferences=request.preferences,
@@ -283,9 +303,8 @@ def _wish(request: Completion[Any]) -> Wish:
 
 
 def _model_call(request: Completion[Any], messages: Messages, turn: _Turn, stream: _Stream) -> ModelCall:
-    left = turn.deadline - time.monotonic()
-    if left < LEAST_CALL_SECONDS:
-        raise ModelCallError("timeout", "No time was left to ask the model.")
+    if turn.over:
+        raise ModelCallError("no_time_left", "No time was left to ask the model.")
     limit = turn.model.max_output_tokens
     return ModelCall(
         call_id=new_id("call"),
@@ -296,9 +315,7 @@ def _model_call(request: Completion[Any], messages: Messages, turn: _Turn, strea
         max_tokens=min(request.max_tokens, limit) if limit else request.max_tokens,
         temperature=request.temperature,
         top_p=request.top_p,
-        timeout_seconds=left,
+        timeout_seconds=turn.deadline - time.monotonic(),
         selection=turn.receipt,
         on_text=stream.hand_on if request.on_text else None,
     )
-
-

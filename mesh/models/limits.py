@@ -77,16 +77,17 @@ class Limits:
         wait = self._local.take(demand)
         return Wait(wait) if wait else Grant(demand, shared=False)
 
-    def give_back(self, grant: Grant, tokens_used: int) -> None:
+    def give_back(self, grant: Grant, tokens_used: int, *, sent: bool = True) -> None:
         """The call has ended after `tokens_used`: more of them than reserved are charged now, the bucket may owe them.
 
-        A request stays taken.  If Redis is away by now, buckets fill up by themselves, and slots end with their lease.
+        A request stays taken, unless none was `sent`.  If Redis is away by now, buckets fill up by themselves, and
+        slots end with their lease.
         """
         demand = grant.demand
         if not grant.shared:
-            self._local.give_back(demand, tokens_used)
+            self._local.give_back(demand, tokens_used, sent=sent)
             return
-        corrections = demand.corrections(tokens_used)
+        corrections = demand.corrections(tokens_used, sent=sent)
         if corrections or demand.slots:
             keys = [*(key for key, _ in corrections), *(one.key for one in demand.slots)]
             args: list[float | str] = [len(corrections), demand.call_id]

@@ -117,17 +117,19 @@ class LiteLLMCalls:
             raise ModelCallError("content_blocked", "The provider's content filter withheld the reply.", may_cost=True)
         if not (usage and usage.prompt_tokens):  # no prompt is empty, so nothing was told
             return _estimated(call, text, finish_reason)
-        return RawReply(text, _usage(usage), self._cost(call, usage), finish_reason)
+        cost_usd = self._cost(call, usage) if call.model.priced else None
+        if call.model.priced and cost_usd is None:  # such a reply is neither thrown away nor free
+            return RawReply(text, _usage(usage), call.worst_case_usd, finish_reason, estimated=True)
+        return RawReply(text, _usage(usage), cost_usd, finish_reason)
 
     def _cost(self, call: ModelCall, usage: Any) -> Decimal | None:  # noqa: ANN401  # LiteLLM's
-        if not call.model.priced:
-            return None
+        """Of a model with prices; None: LiteLLM cannot compute it."""
         if call.model.own_prices:  # LiteLLM does not know them
             return call.model.price_usd(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
         provider, _, name = call.model.litellm.partition("/")
         try:
             parts = self._litellm.cost_per_token(model=name, custom_llm_provider=provider, usage_object=usage)
-        except Exception:  # a good reply is not thrown away because its price cannot be computed
+        except Exception:  # LiteLLM raises whatever it meets, a bare Exception too
             log.exception("call_not_priced", model=call.model.name)
             return None
         return sum((Decimal(repr(part)) for part in parts), Decimal(0)).quantize(_COST_QUANTUM).normalize()

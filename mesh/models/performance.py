@@ -4,7 +4,7 @@ ledger and its hourly sums -> here -> selection.  Read now and then, beside the 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Lock
@@ -28,6 +28,9 @@ HALF_LIFE = timedelta(hours=3)
 
 # After 24 half-lives nothing is left of a call.
 WINDOW = timedelta(days=3)
+
+# A model that was dead is asked in its place again after this.  Books stay open that long (mesh.costs.rollup).
+LATELY = timedelta(minutes=15)
 
 _HOUR = timedelta(hours=1)
 
@@ -58,6 +61,18 @@ _SUMS = text(
         FROM model_calls WHERE rolled AND ended_at >= :since AND state = 'failed' AND error_code = ANY (:excused)
     ) calls
     GROUP BY hour, model, agent_type
+    """
+)
+
+# ix_model_calls_open_books: nothing so new is rolled.
+_LATELY = text(
+    """
+    SELECT model, coalesce(agent_type, ''),
+        count(*) FILTER (WHERE state = 'settled'), count(*) FILTER (WHERE state = 'failed')
+    FROM model_calls
+    WHERE NOT rolled AND ended_at >= :since AND state IN ('settled', 'failed')
+        AND coalesce(error_code, '') <> ALL (:excused)
+    GROUP BY 1, 2
     """
 )
 
@@ -115,6 +130,7 @@ class Performance:
         self._read_at: datetime | None = None
         self._hours: dict[datetime, dict[_Group, Record]] = {}
         self._records: dict[_Group, Record] = {}
+        self._lately: dict[_Group, Record] = {}
 
     def refresh(self) -> None:
         """Read what has ended since, unless that was done within `REFRESH`; without the database, keep what is known.
@@ -139,9 +155,11 @@ class Performance:
 
         The calls for that type weigh against the model's in general, and these against what is usual for its tier.
         """
-        usual = Expectation(PRIOR_SUCCESS_RATE, PRIOR_LATENCY_SECONDS[model.tier])
-        of_model = self.record(model.name).expect(usual)
-        return self._records.get(_Group(model.name, agent_type), _NOTHING).expect(of_model) if agent_type else of_model
+        return _expect(self._records, model, agent_type)
+
+    def success_lately(self, model: Model, agent_type: str | None) -> float:
+        """As `expect`, of what ended within `LATELY` before the last reading."""
+        return _expect(self._lately, model, agent_type).success_rate
 
     def record(self, model: str) -> Record:
         """What the calls of the model named `model` came to, for all agents."""
@@ -156,12 +174,21 @@ class Performance:
             # Sessions that prepare do without (mesh.db.prepared), and the range index needs it.
             work.connection.execute(text("SET LOCAL enable_bitmapscan = on"))
             rows = work.connection.execute(_SUMS, {"since": since, "excused": list(EXCUSED)}).all()
+            lately = work.connection.execute(_LATELY, {"since": now - LATELY, "excused": list(EXCUSED)}).all()
         fresh: dict[datetime, dict[_Group, Record]] = defaultdict(dict)
         for hour, model, agent_type, settled, failed, seconds in rows:
             fresh[hour][_Group(model, agent_type)] = Record(float(settled), float(failed), seconds)
         kept = {hour: groups for hour, groups in self._hours.items() if earliest <= hour < since}
         self._hours, self._read_at = kept | fresh, now
         self._records = _decayed(self._hours.items(), now)
+        groups = {_Group(model, agent_type): Record(settled, failed) for model, agent_type, settled, failed in lately}
+        self._lately = _decayed([(now, groups)], now)
+
+
+def _expect(records: Mapping[_Group, Record], model: Model, agent_type: str | None) -> Expectation:
+    usual = Expectation(PRIOR_SUCCESS_RATE, PRIOR_LATENCY_SECONDS[model.tier])
+    of_model = records.get(_Group(model.name, None), _NOTHING).expect(usual)
+    return records.get(_Group(model.name, agent_type), _NOTHING).expect(of_model) if agent_type else of_model
 
 
 def _decayed(hours: Iterable[tuple[datetime, dict[_Group, Record]]], now: datetime) -> dict[_Group, Record]:

@@ -18,7 +18,7 @@ from mesh.models.catalogue import Catalogue, Model
 # 2.9 bytes a token.  Taking a prompt for a little longer than it is costs less than a call that cannot succeed.
 BYTES_PER_TOKEN = 3
 
-# A model that fails more often than not costs more time than the next one does: it goes to the end of the chain.
+# A model that lately failed more often than not costs more time than the next one: it goes to the end of the chain.
 POOR_SUCCESS_RATE = 0.5
 
 # What is cheaper than this (US dollars) is as good as free: a thousand such calls cost a tenth of a cent.
@@ -39,6 +39,7 @@ class Rejection(StrEnum):
     NO_FUNCTION_CALLING = "no_function_calling"
     NO_SCHEMA = "no_json_schema"
     CONTEXT_TOO_SMALL = "context_too_small"
+    UNPRICED = "no_known_price"
     OVER_BUDGET = "over_budget"
     BREAKER_OPEN = "breaker_open"
 
@@ -87,6 +88,12 @@ class Performance(Protocol):
 
     def expect(self, model: Model, agent_type: str | None) -> Expectation:
         """What `model` may be expected to do for such an agent."""
+
+    def success_lately(self, model: Model, agent_type: str | None) -> float:
+        """The share of its calls that succeeded in the last minutes, from 0 to 1.
+
+        Nothing older counts: nobody asks a model at the chain's end, so nothing else would bring it back.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +189,11 @@ class Selector:
             return Choice((first, *others), rejected, "Asked for by name.", name)
         return Choice(tuple(ranked), rejected, f"{name} cannot. {reason}", name)
 
+    def least_usd(self, wish: Wish, choice: Choice) -> Decimal | None:
+        """What a budget has to have left, in US dollars, for one that was only too dear; None: there was none."""
+        dear = [self._catalogue.resolve(name) for name, why in choice.rejected.items() if why is Rejection.OVER_BUDGET]
+        return min((_worst_usd(model, wish) for model in dear), default=None)
+
     def _ranked(self, wish: Wish, rejected: dict[str, Rejection]) -> tuple[list[Candidate], str]:
         """The models as if none were asked for by name, and why the first of them is the first."""
         asked = wish.preferences
@@ -217,7 +229,6 @@ class Selector:
     def _rejection(self, model: Model, wish: Wish) -> Rejection | None:
         asked, left = wish.preferences, wish.budget_left_usd
         reply_tokens = wish.reply_tokens(model)
-        worst = model.worst_case_usd(prompt_bytes=wish.prompt_bytes, max_tokens=reply_tokens)
         window = model.context_window
         reasons = {
             Rejection.NOT_CONFIGURED: not model.reachable(self._providers),
@@ -225,7 +236,8 @@ class Selector:
             Rejection.NO_FUNCTION_CALLING: asked.requires_function_calling and not model.function_calling,
             Rejection.NO_SCHEMA: wish.needs_schema and model.response_schema is False,
             Rejection.CONTEXT_TOO_SMALL: window is not None and wish.prompt_tokens + reply_tokens > window,
-            Rejection.OVER_BUDGET: left is not None and worst > left,
+            Rejection.UNPRICED: left is not None and not model.priced,
+            Rejection.OVER_BUDGET: left is not None and _worst_usd(model, wish) > left,
             Rejection.BREAKER_OPEN: not self._closed(model.name),
         }
         return next((reason for reason, holds in reasons.items() if holds), None)
@@ -240,7 +252,7 @@ class Selector:
         ranked = []
         for model in models:
             parts = {"chain": round(self._place(model), 4)}
-            if (rate := self._performance.expect(model, wish.agent_type).success_rate) < POOR_SUCCESS_RATE:
+            if (rate := self._performance.success_lately(model, wish.agent_type)) < POOR_SUCCESS_RATE:
                 parts["success"] = round(rate - 1, 4)
             ranked.append(Candidate(model, round(sum(parts.values()), 4), parts))
         return sorted(ranked, key=lambda candidate: "success" in candidate.parts)
@@ -283,8 +295,11 @@ def _budget_kept(model: Model, wish: Wish) -> float:
     """The share of the budget that is left after the worst case."""
     if not wish.budget_left_usd:
         return 1.0
-    worst = model.worst_case_usd(prompt_bytes=wish.prompt_bytes, max_tokens=wish.reply_tokens(model))
-    return 1 - float(worst / wish.budget_left_usd)
+    return 1 - float(_worst_usd(model, wish) / wish.budget_left_usd)
+
+
+def _worst_usd(model: Model, wish: Wish) -> Decimal:
+    return model.worst_case_usd(prompt_bytes=wish.prompt_bytes, max_tokens=wish.reply_tokens(model))
 
 
 def _for(asked: Preferences) -> str:

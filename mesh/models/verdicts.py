@@ -18,6 +18,7 @@ VERDICTS: dict[str, Verdict] = {
     "bad_request": "neither",
     "context_too_long": "neither",
     "cancelled": "neither",
+    "no_time_left": "neither",
     # The provider works, and did what it does with such a prompt; another prompt may fare better.
     "content_blocked": "neither",
     "invalid_reply": "neither",

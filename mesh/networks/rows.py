@@ -100,7 +100,6 @@ def network_views(connection: Connection, network_ids: Sequence[str]) -> list[Ne
             max_iterations=row.max_iterations,
             timeout_seconds=row.timeout_seconds,
             model_selection=row.model_selection,
-            budget_usd=row.budget_usd,
             agent_count=len(members[row.id]),
             task_count=row.task_count,
             memory_count=row.memory_count,

@@ -89,7 +89,6 @@ class NetworkView:
     max_iterations: int
     timeout_seconds: int
     model_selection: Mapping[str, Any]
-    budget_usd: Decimal | None
     agent_count: int
     task_count: int
     memory_count: int

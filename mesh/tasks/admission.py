@@ -55,5 +55,6 @@ def admit(connection: Connection, spender: Spender, accounts: Sequence[Account],
     for account in accounts:
         begun = rivals.get(account.id.partition(":")[0], 0)
         if begun and (begun + 1) * expected > account.limit_usd - account.spent_usd:
-            raise BudgetBusyError(f"The budget {account.id} is kept for the {begun} tasks that have begun.")
+            detail = f"The budget {account.id} is kept for the {begun} tasks that have begun."
+            raise BudgetBusyError(detail, not_begun=True)
     connection.execute(_ADMIT, {"task_id": spender.task_id})

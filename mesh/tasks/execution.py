@@ -180,7 +180,8 @@ class Execution:
         except (BudgetBusyError, ModelsBusyError) as error:
             log.info("step_waits", code=error.code, reason=str(error))
             seconds = error.seconds if isinstance(error, ModelsBusyError) else BUDGET_PAUSE_SECONDS
-            self._orchestrator.put_back(claim, seconds=seconds)
+            not_begun = isinstance(error, BudgetBusyError) and error.not_begun
+            self._orchestrator.put_back(claim, seconds=seconds, not_begun=not_begun)
             return []
         except UnavailableError:
             raise  # nothing can be written; the step is an orphan once the database is back
@@ -227,12 +228,6 @@ def _check_plan(decision: Decision) -> None:
 
 
 def _failure(error: AllModelsFailedError) -> Failure:
-    """Worth another try unless every model refused for good; not before the first provider said it may be asked."""
-    causes = [cause for _, cause in error.causes]
-    pauses = [cause.retry_after_seconds for cause in causes if cause.retry_after_seconds is not None]
-    return Failure(
-        error.code,
-        str(error),
-        retry=any(cause.code not in _FINAL for cause in causes),
-        after_seconds=min(pauses, default=None),
-    )
+    """Worth another try unless every model refused for good; not before the first of the others may be asked."""
+    pauses = [cause.retry_after_seconds or 0 for _, cause in error.causes if cause.code not in _FINAL]
+    return Failure(error.code, str(error), retry=bool(pauses), after_seconds=min(pauses, default=None))

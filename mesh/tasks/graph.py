@@ -80,16 +80,19 @@ def resume(connection: Connection, task: Row[Any], *, timeout_seconds: int, now:
     return Changes([types.Started(TaskStatus.PROCESSING, task.run + 1), *more.events], more.queues)
 
 
-def pause(connection: Connection, task: Row[Any], step_id: str, *, reason: str, needs_usd: Decimal) -> Changes:
-    """Stop a task whose step `step_id` needs more than its budgets have left: nothing is begun until it is resumed.
+def pause(
+    connection: Connection, task: Row[Any], step_id: str, attempt: int, *, reason: str, needs_usd: Decimal
+) -> Changes:
+    """Stop a task whose step needs more than its budgets have left: nothing is begun until it is resumed.
 
-    What runs beside it goes on, and is kept.
+    What runs beside it goes on, and is kept.  If the step is not this attempt's any more, nothing changes.
     """
-    waiting = steps.c.state == StepState.READY
+    mine = (steps.c.id == step_id) & (steps.c.attempt == attempt) & (steps.c.state == StepState.RUNNING)
+    blocked = {"state": StepState.BLOCKED, "turn": None, "not_before": None, "worker_id": None}
+    if not connection.execute(update(steps).where(mine).values(blocked)).rowcount:
+        return Changes()
     connection.execute(
-        update(steps)
-        .where(steps.c.task_id == task.id, waiting | ((steps.c.id == step_id) & (steps.c.state == StepState.RUNNING)))
-        .values(state=StepState.BLOCKED, turn=None, not_before=None, worker_id=None)
+        update(steps).where(steps.c.task_id == task.id, steps.c.state == StepState.READY).values(blocked)
     )
     connection.execute(
         update(tasks)

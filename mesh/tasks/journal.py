@@ -16,7 +16,7 @@ from mesh.costs.accounts import Account
 from mesh.costs.ledger import Opening, Spender
 from mesh.db.prepared import Prepared
 from mesh.db.unit_of_work import Database, UnitOfWork
-from mesh.errors import InvalidReplyError, ModelCallError, StepLostError
+from mesh.errors import BudgetBusyError, InvalidReplyError, ModelCallError, StepLostError
 from mesh.events import log, types
 from mesh.models.books import Books
 from mesh.models.calls import ModelCall
@@ -33,7 +33,7 @@ _OPEN = Prepared(
     WITH alive AS (
         SELECT id FROM tasks WHERE id = :task_id AND status IN ('processing', 'paused') FOR NO KEY UPDATE
     ), above AS (
-        SELECT count(*) AS budgets FROM budgets WHERE id = ANY(:budgets) AND NOT :asked
+        SELECT count(*) AS budgets FROM budgets WHERE id = ANY(:budgets) AND id <> ALL(:held_by)
     ), mine AS (
         UPDATE steps SET model = :model
         WHERE id = :step_id AND attempt = :attempt AND state = 'running' AND EXISTS (SELECT FROM alive)
@@ -45,7 +45,6 @@ _OPEN = Prepared(
            (SELECT budgets FROM above) AS budgets
     """,  # noqa: S608  # built from constants of ours
     attempt="int",
-    asked="boolean",
     budgets="text[]",
     held_by="text[]",
     reserved_usd="numeric",
@@ -91,9 +90,7 @@ class StepJournal(Books):
         batch = log.Batch(self._claim.task_id, events, at=self.clock())
         self._told_at = None
         if not self._budgeted:
-            self._budgeted = self.database.persist(
-                lambda work: self._open(work, opening, batch, asked=False), atomic=False
-            )
+            self._budgeted = not self.database.persist(lambda work: self._open(work, opening, batch), atomic=False)
         if self._budgeted:
             self.database.persist(lambda work: self._open_under_budgets(work, opening, batch))
         if self._text is not None and events:  # else nothing of the text was shown yet
@@ -101,34 +98,33 @@ class StepJournal(Books):
         self._started = True
         self.shown = False
 
-    def _open(
-        self, work: UnitOfWork, opening: Opening, batch: log.Batch, *, asked: bool, held_by: Sequence[str] = ()
-    ) -> bool:
-        """Open the call, and False; nothing, and True, if there are budgets that were not `asked`."""
+    def _open(self, work: UnitOfWork, opening: Opening, batch: log.Batch, *, held_by: Sequence[str] = ()) -> bool:
+        """Open the call; False, and nothing is done, if there are budgets above it that do not hold it."""
         claim, spender = self._claim, self.spender
         values = {**ledger.opening_values(spender, opening, held_by=held_by), **batch.values()}
-        row = _OPEN.execute(work.connection, {**values, "budgets": spender.budgets, "asked": asked}).one()
+        row = _OPEN.execute(work.connection, values).one()
         if row.budgets:
-            return True
+            return False
         if not row.mine:
             raise StepLostError("The step is no longer this attempt's.")
         if row.before is not None:  # else the write that broke off had taken place
             stored = batch.stored(spender.network_id or "", row.before)
             self._wakeups.events(work, claim.task_id, stored)
             self._told_at = stored[-1].sequence if stored else None
-        return False
+        return True
 
     def _open_under_budgets(self, work: UnitOfWork, opening: Opening, batch: log.Batch) -> None:
         task = work.connection.execute(_LOCK, {"task_id": self._claim.task_id}).first()
-        held = []
-        if task is not None:  # else `_open` tells that it is lost
+        if task is None:
+            raise StepLostError("The task has ended.")
 
-            def admit(found: list[Account], worst: Decimal) -> None:
-                if not task.admitted:
-                    admission.admit(work.connection, self.spender, found, worst)
+        def admit(found: list[Account], worst: Decimal) -> None:
+            if not task.admitted:
+                admission.admit(work.connection, self.spender, found, worst)
 
-            held = self.hold(work, opening, admit=admit)
-        self._open(work, opening, batch, asked=True, held_by=held)
+        held = self.hold(work, opening, admit=admit)
+        if not self._open(work, opening, batch, held_by=held):
+            raise BudgetBusyError("A budget was set just now.")
 
     def _events(self, call: ModelCall, after: ModelCallError | None, previous: Model | None) -> list[types.Event]:
         claim = self._claim

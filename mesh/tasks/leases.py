@@ -39,9 +39,9 @@ class Holder:
 _RENEW = text(
     """
     WITH renewed AS (
-        INSERT INTO workers (id, role, host, pid, queues, slots, started_at, lease_until)
-        VALUES (:id, :role, :host, :pid, :queues, :slots, now(), now() + :lease)
-        ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
+        INSERT INTO workers (id, role, host, pid, queues, slots, started_at, lease_until, locked)
+        VALUES (:id, :role, :host, :pid, :queues, :slots, now(), now() + :lease, :locked)
+        ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until, locked = excluded.locked
     )
     SELECT mine.step_id, mine.attempt
     FROM unnest(CAST(:steps AS text[]), CAST(:attempts AS int[])) AS mine (step_id, attempt)
@@ -84,8 +84,8 @@ class Leases:
         self._clock = clock
         self._lease = lease
 
-    def renew(self, holder: Holder, running: Sequence[tuple[str, int]]) -> Renewal:
-        """Extend the lease of `holder`, which runs `running` (step, attempt)."""
+    def renew(self, holder: Holder, running: Sequence[tuple[str, int]], *, locked: bool = False) -> Renewal:
+        """Extend the lease of `holder`, which runs `running` (step, attempt); `locked`: it holds the lock, too."""
         values = {
             "id": holder.worker_id,
             "role": holder.role,
@@ -94,6 +94,7 @@ class Leases:
             "queues": list(holder.queues),
             "slots": holder.slots,
             "lease": self._lease,
+            "locked": locked,
             "steps": [step_id for step_id, _ in running],
             "attempts": [attempt for _, attempt in running],
         }
@@ -116,7 +117,7 @@ _SILENT = timedelta(seconds=5)
 _END_OF_THE_DEAD = text(
     f"""
     UPDATE workers SET lease_until = now()
-    WHERE lease_until > now() AND lease_until < now() + CAST(:left AS interval)
+    WHERE lease_until > now() AND lease_until < now() + CAST(:left AS interval) AND locked
       AND pg_try_advisory_xact_lock({number("id")})
     RETURNING id
     """  # noqa: S608  # built from constants only
@@ -126,6 +127,8 @@ _END_OF_THE_DEAD = text(
 def end_leases_of_the_dead(connection: Connection, *, lease: timedelta = LEASE) -> None:
     """End the leases of workers that are silent and whose lock is free: those that died, not those that are late.
 
+    One that held no lock when it last renewed - its session broke, or it is of a version that knows none - keeps its
+    lease to the end.
     A network that was cut leaves the lock until the server notices, after about 10 s.  After a restart of the database
     all locks are free, so give every lease a fresh period first.
     """

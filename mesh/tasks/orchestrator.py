@@ -62,13 +62,17 @@ class Orchestrator:
         """Note that the attempt failed: the step is tried again later, or its task goes on without it."""
         return self._database.persist(lambda work: self._fail(work, claim, failure))
 
-    def put_back(self, claim: Claim, *, seconds: float) -> None:
-        """Let the step wait so long for a budget or a rate limit, without a slot; the attempt has not failed."""
+    def put_back(self, claim: Claim, *, seconds: float, not_begun: bool = False) -> None:
+        """Let the step wait so long for a budget or a rate limit, without a slot; the attempt has not failed.
+
+        The time of a task that other tasks keep from beginning has not begun either.
+        """
 
         def park(work: UnitOfWork) -> None:
+            now = self._clock()
             task = graph.lock(work.connection, claim.task_id)
-            if task is not None:
-                _park(work.connection, claim, task, self._clock() + timedelta(seconds=seconds))
+            if task is not None and _park(work.connection, claim, task, now + timedelta(seconds=seconds)) and not_begun:
+                work.connection.execute(_NOT_BEGUN, {"task_id": claim.task_id, "now": now})
 
         self._database.persist(park)
 
@@ -78,7 +82,9 @@ class Orchestrator:
         def stop(work: UnitOfWork) -> None:
             task = graph.lock(work.connection, claim.task_id)
             if task is not None and task.status in {TaskStatus.PROCESSING, TaskStatus.PAUSED}:
-                changes = graph.pause(work.connection, task, claim.step_id, reason=reason, needs_usd=needs_usd)
+                changes = graph.pause(
+                    work.connection, task, claim.step_id, claim.attempt, reason=reason, needs_usd=needs_usd
+                )
                 graph.publish(work, self._wakeups, task, changes, now=self._clock())
 
         self._database.persist(stop)
@@ -220,6 +226,15 @@ _PARK = text(
         not_before = CASE WHEN NOT :paused THEN CAST(:not_before AS timestamptz) END, worker_id = NULL,
         failures = failures + :failed, error = coalesce(CAST(:error AS jsonb), error)
     WHERE id = :step_id AND attempt = :attempt AND state = 'running'
+    """
+)
+
+
+# Its time-out begins anew; its deadline stays.
+_NOT_BEGUN = text(
+    """
+    UPDATE tasks SET started_at = :now, expires_at = least(deadline, expires_at + (:now - started_at))
+    WHERE id = :task_id AND status = 'processing'
     """
 )
 

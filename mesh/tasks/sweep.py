@@ -37,6 +37,11 @@ MOST_LOSSES = 8
 # Rows of dead workers are kept a while, for whoever looks what happened.
 WORKER_ROWS_KEPT = timedelta(hours=1)
 
+# A living worker ends the calls of an ended step within seconds, and a generation in five minutes
+# (`mesh.generate.views`): what is open so long after was given up on.
+STEP_ENDED = timedelta(minutes=1)
+GENERATION_BEGAN = timedelta(minutes=6)
+
 CONTINUE_EVERY = 5
 
 _BATCH = 200
@@ -88,9 +93,16 @@ class Sweep:
             lost = [(row.id, row.attempt) for row in work.connection.execute(_LOST, {"limit": _BATCH})]
         self.give_back(lost)
         with self._database.begin() as work:
-            for call_id in work.connection.execute(_ABANDONED, {"limit": _BATCH}).scalars().all():
+            abandoned = work.connection.execute(_ABANDONED, self._abandoned_before()).scalars().all()
+        for call_id in abandoned:  # each by itself: budgets are locked in the order of their ids
+            with self._database.begin() as work:
                 ledger.close_unknown(work.connection, call_id, now=self._clock(), error_code="worker_lost")
+        with self._database.begin() as work:
             work.connection.execute(delete(workers).where(workers.c.lease_until < func.now() - WORKER_ROWS_KEPT))
+
+    def _abandoned_before(self) -> dict[str, Any]:
+        now = self._clock()
+        return {"limit": _BATCH, "step_ended": now - STEP_ENDED, "generation_began": now - GENERATION_BEGAN}
 
     def give_back(self, lost: Sequence[tuple[str, int]]) -> None:
         """Let others run steps whose attempt nobody is at, though it counts as running: (step, attempt)."""
@@ -153,8 +165,7 @@ class Sweep:
     def _resume(self) -> None:
         """Paused tasks whose next call fits into their budgets again: a limit was raised, or a new period began."""
         now = self._clock()
-        with self._database.begin() as work:
-            budgets.count(work.connection, now=now)
+        budgets.count(self._database, now=now)
         with self._database.begin() as work:
             ready = work.connection.execute(_AFFORDABLE, {"now": now, "limit": _BATCH}).all()
         for row in ready:
@@ -257,16 +268,18 @@ _LOST = text(
     """
 )
 
-# Calls whose step ended, or went on, without their worker: it died, and cannot close them (ix_model_calls_reserved).
+# Calls whose worker died, whose step went on without it, or that it should have ended by now (ix_model_calls_reserved).
+# Workers of older versions name themselves in the step alone.
 _ABANDONED = text(
     """
-    SELECT id FROM model_calls
-    WHERE state = 'reserved'
-      AND (NOT EXISTS (SELECT FROM workers WHERE workers.id = model_calls.worker_id AND lease_until > now())
-           OR step_id IS NOT NULL
-              AND NOT EXISTS (SELECT FROM steps WHERE steps.id = model_calls.step_id
-                                                  AND steps.attempt = model_calls.attempt
-                                                  AND steps.worker_id = model_calls.worker_id))
+    SELECT calls.id FROM model_calls calls
+    LEFT JOIN steps ON steps.id = calls.step_id AND steps.attempt = calls.attempt
+        AND steps.worker_id = coalesce(calls.worker_id, steps.worker_id)
+    LEFT JOIN workers ON workers.id = coalesce(calls.worker_id, steps.worker_id) AND lease_until > now()
+    WHERE calls.state = 'reserved'
+      AND (workers.id IS NULL
+           OR calls.step_id IS NOT NULL AND (steps.id IS NULL OR steps.finished_at < :step_ended)
+           OR calls.step_id IS NULL AND calls.created_at < :generation_began)
     LIMIT :limit
     """
 )

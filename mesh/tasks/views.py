@@ -57,7 +57,6 @@ class TaskView:
     priority: int
     model_selection: Mapping[str, Any]
     deadline: datetime | None
-    budget_usd: Decimal | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -188,7 +187,6 @@ def _task_view(row: Row[Any], progress: Progress, bill: _Bill) -> TaskView:
         priority=row.priority,
         model_selection=row.model_selection,
         deadline=row.deadline,
-        budget_usd=row.budget_usd,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,

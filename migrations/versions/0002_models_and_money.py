@@ -9,6 +9,17 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+# What was stored so far and not enforced.  A task that failed or was cancelled may be resumed.
+_BUDGETS_OF_BEFORE = """
+    INSERT INTO budgets (id, kind, subject_id, limit_usd, period, spent_usd, reserved_usd, counted,
+                         created_at, updated_at)
+    SELECT kind || ':' || subject_id, kind, subject_id, limit_usd, 'total', 0, 0, false, now(), now()
+    FROM (SELECT 'network', id, budget_usd FROM networks WHERE deleted_at IS NULL
+          UNION ALL
+          SELECT 'task', id, budget_usd FROM tasks WHERE status <> 'completed') given (kind, subject_id, limit_usd)
+    WHERE limit_usd IS NOT NULL
+"""
+
 
 def upgrade() -> None:
     op.create_table(
@@ -22,9 +33,7 @@ def upgrade() -> None:
         sa.Column("spent_usd", sa.Numeric(), nullable=False),
         sa.Column("reserved_usd", sa.Numeric(), nullable=False),
         sa.Column("counted", sa.Boolean(), nullable=False),
-        sa.Column(
-            "made_by", sa.BigInteger(), server_default=sa.text("(pg_current_xact_id()::text)::bigint"), nullable=False
-        ),
+        sa.Column("known_from", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("kind IN ('user', 'network', 'key', 'task')", name=op.f("ck_budgets_kind")),
@@ -32,6 +41,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_budgets")),
     )
     op.create_index("ix_budgets_uncounted", "budgets", ["id"], unique=False, postgresql_where=sa.text("NOT counted"))
+    op.execute(_BUDGETS_OF_BEFORE)
     op.create_table(
         "requests_hourly",
         sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
@@ -48,14 +58,9 @@ def upgrade() -> None:
         sa.Column("key_id", sa.Text(), nullable=False),
         sa.Column("agent_type", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
-        sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("settled", sa.BigInteger(), nullable=False),
         sa.Column("failed", sa.BigInteger(), nullable=False),
         sa.Column("cancelled", sa.BigInteger(), nullable=False),
-        sa.Column("prompt_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("completion_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("cached_tokens", sa.BigInteger(), nullable=False),
-        sa.Column("reasoning_tokens", sa.BigInteger(), nullable=False),
         sa.Column("cost_usd", sa.Numeric(), nullable=False),
         sa.Column("latency_seconds", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint(
@@ -111,9 +116,11 @@ def upgrade() -> None:
         postgresql_where=sa.text("admitted AND status = 'completed'"),
     )
     op.create_index("ix_tasks_paused", "tasks", ["id"], unique=False, postgresql_where=sa.text("status = 'paused'"))
+    op.add_column("workers", sa.Column("locked", sa.Boolean(), server_default=sa.text("false"), nullable=False))
 
 
 def downgrade() -> None:
+    op.drop_column("workers", "locked")
     op.drop_index(
         "ix_tasks_finished_under_budget",
         table_name="tasks",

@@ -50,9 +50,9 @@ _CALLS = """
 """
 _HOURS = """
     INSERT INTO usage_hourly
-    SELECT date_trunc('hour', ended_at, 'UTC') AS hour, user_id, network_id, key_id, agent_type, model, min(provider),
-        count(*) FILTER (WHERE state = 'settled'), count(*) FILTER (WHERE state = 'failed'), 0, sum(prompt_tokens),
-        sum(completion_tokens), 0, 0, sum(cost_usd), sum(latency_seconds)
+    SELECT date_trunc('hour', ended_at, 'UTC') AS hour, user_id, network_id, key_id, agent_type, model,
+        count(*) FILTER (WHERE state = 'settled'), count(*) FILTER (WHERE state = 'failed'), 0,
+        sum(cost_usd), sum(latency_seconds)
     FROM model_calls WHERE rolled GROUP BY hour, user_id, network_id, key_id, agent_type, model
 """
 _DAYS = """

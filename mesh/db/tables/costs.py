@@ -63,14 +63,9 @@ usage_hourly = Table(
     Column("key_id", Text, nullable=False),
     Column("agent_type", Text, nullable=False),
     Column("model", Text, nullable=False),
-    Column("provider", Text, nullable=False),
     Column("settled", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
     Column("cancelled", BigInteger, nullable=False),
-    Column("prompt_tokens", BigInteger, nullable=False),
-    Column("completion_tokens", BigInteger, nullable=False),
-    Column("cached_tokens", BigInteger, nullable=False),
-    Column("reasoning_tokens", BigInteger, nullable=False),
     Column("cost_usd", Usd, nullable=False),
     # The sum over the settled calls.
     Column("latency_seconds", Float, nullable=False),
@@ -123,8 +118,8 @@ budgets = Table(
     Column("reserved_usd", Usd, nullable=False),
     # False until the calls made before the budget was set have been counted; no call is opened meanwhile.
     Column("counted", Boolean, nullable=False),
-    # The transaction that set it: the count waits until everything begun before has ended.
-    Column("made_by", BigInteger, nullable=False, server_default=text("(pg_current_xact_id()::text)::bigint")),
+    # The first transaction that was begun after it was set: the count waits until all before have ended.
+    Column("known_from", BigInteger),
     created_at(),
     Column("updated_at", Instant, nullable=False),
     one_of("kind", "user", "network", "key", "task"),

@@ -15,6 +15,7 @@ networks = Table(
     Column("max_iterations", Integer, nullable=False),
     Column("timeout_seconds", Integer, nullable=False),
     Column("model_selection", Json, nullable=False),
+    # As it was asked for; what holds is the row in `budgets`.
     Column("budget_usd", Usd),
     created_at(),
     Column("updated_at", Instant, nullable=False),

@@ -29,6 +29,7 @@ tasks = Table(
     Column("context", Json, nullable=False),
     Column("priority", SmallInteger, nullable=False),
     Column("model_selection", Json, nullable=False),
+    # As it was asked for; what holds is the row in `budgets`.
     Column("budget_usd", Usd),
     Column("deadline", Instant),
     # How often the task was started: 1, and one more each time it is resumed; 0 while it is held.
@@ -42,7 +43,7 @@ tasks = Table(
     Column("expires_at", Instant),
     Column("result", Json),
     Column("error", Json),
-    # Has made a call under a budget: it is helped to its end before others begin, see `mesh.costs.budgets`.
+    # Has made a call under a budget: it is helped to its end before others begin, see `mesh.tasks.admission`.
     Column("admitted", Boolean, nullable=False, server_default=sql("false")),
     # Paused: what its next call would take from its budgets; it goes on when that is there.
     Column("needs_usd", Usd),

@@ -1,6 +1,7 @@
 """Live processes: one row an incarnation, kept alive by its lease."""
 
-from sqlalchemy import Column, Index, Integer, Table, Text
+from sqlalchemy import Boolean, Column, Index, Integer, Table, Text
+from sqlalchemy import text as sql
 
 from mesh.db.tables.base import Instant, Texts, metadata, one_of
 
@@ -15,6 +16,8 @@ workers = Table(
     Column("slots", Integer, nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("lease_until", Instant, nullable=False),
+    # Held the lock with its id when it last renewed; of others, a free lock says nothing.
+    Column("locked", Boolean, nullable=False, server_default=sql("false")),
     one_of("role", "worker", "beat"),
     Index("ix_workers_lease_until", "lease_until"),
 )

@@ -19,14 +19,12 @@ from tests.integration.costs.calls import Call, made_up, store
 
 SUMS = """
     SELECT user_id, date_trunc('hour', ended_at, 'UTC'), coalesce(network_id, ''), coalesce(key_id, ''),
-        coalesce(agent_type, ''), model, provider, count(*) FILTER (WHERE state = 'settled'),
-        count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'cancelled'), sum(prompt_tokens),
-        sum(completion_tokens), sum(cached_tokens), sum(reasoning_tokens), sum(cost_usd)
-    FROM model_calls WHERE rolled GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2, 3, 4, 5, 6
+        coalesce(agent_type, ''), model, count(*) FILTER (WHERE state = 'settled'),
+        count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'cancelled'), sum(cost_usd)
+    FROM model_calls WHERE rolled GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
 """
 ROLLED = """
-    SELECT user_id, hour, network_id, key_id, agent_type, model, provider, settled, failed, cancelled, prompt_tokens,
-        completion_tokens, cached_tokens, reasoning_tokens, cost_usd
+    SELECT user_id, hour, network_id, key_id, agent_type, model, settled, failed, cancelled, cost_usd
     FROM usage_hourly ORDER BY 1, 2, 3, 4, 5, 6
 """
 ROLLED_BY_DAY = """

@@ -1,4 +1,4 @@
-"""Leadership: one of several, for as long as its session lives."""
+"""Session locks: one of several, for as long as its session lives."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,9 +8,9 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import QueuePool
 
 from mesh.db import engine as engines
-from mesh.db.leader import BEAT, SWEEP, Leadership
+from mesh.db.leader import BEAT, SWEEP, SessionLock
 
-Candidate = Callable[..., Leadership]
+Candidate = Callable[..., SessionLock]
 
 
 @pytest.fixture
@@ -24,10 +24,10 @@ def other_engine(database_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def candidate() -> Iterator[Candidate]:
     """`candidate(engine, key)`; each has resigned when the test ends."""
-    made: list[Leadership] = []
+    made: list[SessionLock] = []
 
-    def make(engine: Engine, key: str = SWEEP) -> Leadership:
-        made.append(Leadership(engine, key))
+    def make(engine: Engine, key: str = SWEEP) -> SessionLock:
+        made.append(SessionLock(engine, key))
         return made[-1]
 
     yield make

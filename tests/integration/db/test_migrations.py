@@ -1,5 +1,6 @@
 """Migrations: from nothing to the newest schema and back, and the newest schema is what the code says."""
 
+from decimal import Decimal
 from multiprocessing import get_context
 
 import pytest
@@ -9,6 +10,17 @@ from sqlalchemy.pool import NullPool
 
 from mesh.db.migrate import config, upgrade
 from mesh.db.tables import metadata
+
+_STORED_LIMITS = """
+    INSERT INTO networks (id, owner, name, description, shared_context, max_iterations, timeout_seconds,
+                          model_selection, budget_usd, created_at, updated_at, deleted_at)
+    SELECT id, 'ann', '', '', '{}', 1, 1, '{}', usd, now(), now(), CASE WHEN id = 'deleted' THEN now() END
+    FROM (VALUES ('limited', 2.5), ('deleted', 1), ('free', NULL)) given (id, usd);
+    INSERT INTO tasks (id, network_id, owner, status, task, context, priority, model_selection, budget_usd, run,
+                       iterations, last_sequence, created_at)
+    SELECT status, 'limited', 'ann', status, '', '{}', 1, '{}', 3, 1, 1, 1, now()
+    FROM unnest(ARRAY['pending', 'failed', 'completed']) given (status)
+"""
 
 TABLES = set(metadata.tables) | {"alembic_version"}
 
@@ -48,6 +60,21 @@ def test_downgrading_leaves_nothing_behind(database_url: str) -> None:
     assert tables(database_url) == {"alembic_version"}
     upgrade(database_url)
     assert tables(database_url) >= TABLES
+
+
+def test_limits_of_networks_and_tasks_that_were_only_stored_become_budgets(database_url: str) -> None:
+    """What can still spend: not what is deleted or completed."""
+    command.downgrade(config(database_url), "0001")
+    with create_engine(database_url, poolclass=NullPool).begin() as connection:
+        connection.execute(text(_STORED_LIMITS))
+    upgrade(database_url)
+    with create_engine(database_url, poolclass=NullPool).connect() as connection:
+        found = connection.execute(text("SELECT id, limit_usd, period, counted FROM budgets ORDER BY id")).all()
+    assert [tuple(row) for row in found] == [
+        ("network:limited", Decimal("2.5"), "total", False),
+        ("task:failed", Decimal(3), "total", False),
+        ("task:pending", Decimal(3), "total", False),
+    ]
 
 
 def test_two_migrators_at_once_do_not_meet(empty_url: str) -> None:

@@ -155,6 +155,19 @@ def test_a_budget_that_is_used_up_makes_an_error_and_no_call(site: Site) -> None
     assert site.sandbox.calls() == []
 
 
+def test_a_budget_that_is_nearly_used_up_chooses_a_cheaper_model(site: Site) -> None:
+    """Instead of refusing: the rest is known before a model is chosen."""
+    dear = MODELS.resolve("claude-sonnet-5-5").worst_case_usd(prompt_bytes=100, max_tokens=1000)
+    with site.client() as client:
+        network_id = client.post("/networks", json={"name": "careful"}).json()["network_id"]
+        limit = {"limit_usd": float(dear / 2), "period": "total"}
+        client.put(f"/budgets/networks/{network_id}", json=limit).raise_for_status()
+    told = site.generate(network_id=network_id, max_tokens=1000)
+    assert told[-1][0] == "complete", told
+    [row] = site.ledger()
+    assert row.selection["rejected"]["claude-sonnet-5-5"] == "over_budget"
+
+
 def test_without_redis_it_is_refused_and_can_be_tried_again(site: Site) -> None:
     deaf = replace(site, redis_url="redis://127.0.0.1:1/0", url="")
     deaf.api()

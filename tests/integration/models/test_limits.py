@@ -108,6 +108,15 @@ def test_tokens_are_corrected_for_all(redis: MortalRedis) -> None:
     assert refused.seconds == pytest.approx(10, abs=0.3), "a hundred more than there were are owed"
 
 
+def test_a_request_that_was_never_sent_comes_back_for_all(redis: MortalRedis) -> None:
+    first, second = limits(redis.url, REQUESTS), limits(redis.url, REQUESTS)
+    for _ in range(30):
+        grant = take(first)
+        assert isinstance(grant, Grant)
+        first.give_back(grant, 0, sent=False)
+    assert granted(second, 20) == pytest.approx(10, abs=1)
+
+
 def test_what_is_not_used_fills_no_bucket_beyond_its_size(redis: MortalRedis) -> None:
     one = limits(redis.url, TOKENS)
     grant = take(one, tokens=10)

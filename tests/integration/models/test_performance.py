@@ -87,6 +87,21 @@ def test_an_hours_calls_weigh_half_after_three(performance: Performance, databas
     assert performance.record("gpt-4o").success_rate == pytest.approx(1 / 1.5, abs=0.05)
 
 
+def test_only_the_last_quarter_of_an_hour_tells_who_is_asked_first(
+    performance: Performance, database: Database, clock: FakeClock
+) -> None:
+    """A model that was dead, and that nobody asks since, is expected to work again; all else remembers for longer."""
+    store(database, [*failures(clock(), *["timeout"] * 25), *failures(clock(), *["not_authorized"] * 25)])
+    clock.advance(14 * 60)
+    Rollup(database, clock).run()
+    performance.refresh()
+    assert performance.success_lately(GPT, "content") == pytest.approx(5 * (5 * 0.95 / 30) / 30, abs=0.001)
+    clock.advance(2 * 60)
+    performance.refresh()
+    assert performance.success_lately(GPT, "content") == PRIOR_SUCCESS_RATE
+    assert performance.expect(GPT, "content").success_rate < 0.1
+
+
 def by_hand(calls: Sequence[Call], now: datetime) -> dict[str, tuple[float, float]]:
     """Settled calls and their seconds by model, each call weighed by its hour."""
     found: dict[str, tuple[float, float]] = {}

@@ -110,6 +110,21 @@ OLLAMAS = {
     "prompt_eval_count": 1000,
     "eval_count": 200,
 }
+
+
+def test_a_reply_whose_price_cannot_be_computed_is_charged_its_worst_case() -> None:
+    """LiteLLM knows no prices of this server's; the reply is good, and not free."""
+    with recorder() as provided:
+        provided.answer = ANSWERS["openai"]
+        facts = MODELS.resolve("gpt-4o").facts
+        call = replace(
+            call_of("openai"), model=Model("ours", "hosted_vllm/ours", "hosted_vllm", "LOW", (), facts, provided.url)
+        )
+        reply = reach({}).start(call).result()
+    assert (reply.text, reply.usage.prompt_tokens) == ("{}", 1001)
+    assert (reply.cost_usd, reply.estimated) == (call.worst_case_usd, True)
+
+
 PRICES = {"input_cost_per_token": Decimal("0.0000015"), "output_cost_per_token": Decimal("0.000002")}
 
 

@@ -12,7 +12,7 @@ from tests.integration.tasks.core import Core
 @pytest.fixture(params=[False, True], ids=["plain", "prepared"])
 def engine(database_url: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """As the API has it, and as workers do."""
-    engine = engines.create(database_url, name="test", prepares=request.param)
+    engine = engines.create(database_url, name="mesh-test", prepares=request.param)
     yield engine
     engine.dispose()
 

@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from threading import Event
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy import Row, select, text
 
 from mesh.costs import ledger
 from mesh.costs.budgets import Budgets, Kind
-from mesh.costs.ledger import Spender
+from mesh.costs.ledger import Opening, Spender
 from mesh.db.tables import budgets, tasks
 from mesh.errors import BudgetBusyError, BudgetExceededError, StepLostError
 from mesh.ids import new_id
@@ -23,7 +23,7 @@ from mesh.tasks.execution import Execution
 from mesh.tasks.journal import StepJournal
 from mesh.tasks.sweep import Sweep
 from mesh.testing import FakeModels
-from tests.builders import COST, MODELS, agent_reply, decision, principal, reply_of, subtask
+from tests.builders import COST, MODELS, NOW, agent_reply, decision, principal, reply_of, subtask
 from tests.integration.tasks.core import ANN, WORKER, Core, until
 from tests.integration.tasks.test_execution import execution_of, texts
 
@@ -65,8 +65,21 @@ def sweep(core: Core) -> None:
     Sweep(core.database, core.orchestrator, core.dispatcher, core.wakeups, core.clock).run()
 
 
+def opened_for_all(core: Core, claim: Claim) -> ModelCall:
+    """As `opened`, for a task that need not wait for others."""
+    with core.database.begin() as work:
+        work.connection.execute(tasks.update().values(admitted=True))
+    return opened(core, claim)
+
+
 def limited(core: Core, usd: Decimal, kind: Kind = Kind.USER, subject_id: str = "ann", **values: Any) -> None:  # noqa: ANN401  # period
     Budgets(core.database, core.clock).put(ADMIN, kind, subject_id, limit_usd=usd, **{"period": "total"} | values)
+
+
+def counted(core: Core) -> bool:
+    """Whether the sweep counts the budget now; the server's own work may take a moment."""
+    sweep(core)
+    return bool(budget(core).counted)
 
 
 def budget(core: Core, name: str = "user:ann") -> Row[Any]:
@@ -215,12 +228,7 @@ def test_a_budget_that_is_not_counted_yet_is_counted_by_the_sweep(core: Core) ->
         assert not budget(core).counted
         with pytest.raises(BudgetBusyError):
             opened(core, claim)
-
-    def counted() -> bool:  # the server's own work may take a moment
-        sweep(core)
-        return bool(budget(core).counted)
-
-    until(counted)
+    until(lambda: counted(core))
     opened(core, claim)
     assert state(core) == (NOTHING, WORST)
 
@@ -276,7 +284,7 @@ def test_a_model_without_a_price_is_not_asked_under_a_budget(core: Core) -> None
     claim = claimed(core)
     limited(core, Decimal(1))
     free = replace(call(), model=replace(MODEL, facts={}))
-    with pytest.raises(BudgetExceededError, match="no known price"):
+    with pytest.raises(BudgetBusyError, match="known price"):
         journal(core, claim).opened(free, after=None, previous=None)
 
 
@@ -326,6 +334,7 @@ def test_a_paused_tasks_step_whose_worker_died_waits_with_it(core: Core) -> None
 def test_a_step_that_waits_has_not_failed(core: Core) -> None:
     claim = claimed(core)
     core.orchestrator.put_back(claim, seconds=2)
+    assert core.task(claim.task_id).started_at == NOW
     core.clock.advance(1.9)
     core.unpark()
     assert core.try_claim("agent.coordinator") is None
@@ -344,6 +353,88 @@ def test_tasks_that_have_begun_are_finished_before_others_begin(core: Core) -> N
         opened(core, second)
     core.orchestrator.finish(first, reply_of(decision(), made.call_id))
     opened(core, second)
+
+
+def test_a_task_that_waits_for_others_to_be_finished_has_all_of_its_time_left(core: Core) -> None:
+    deadline = core.clock() + timedelta(hours=1)
+    claim = claimed(core, deadline=deadline)
+    for _ in range(11):
+        core.clock.advance(299)
+        core.orchestrator.put_back(claim, seconds=0, not_begun=True)
+        core.unpark()
+        sweep(core)
+        claim = core.claim()
+    task = core.task(claim.task_id)
+    assert (task.status, task.started_at) == ("processing", core.clock())
+    assert task.expires_at == core.clock() + timedelta(seconds=300) < deadline
+
+
+def test_a_write_that_is_older_than_the_period_takes_nothing_back(core: Core) -> None:
+    """It had to be repeated, or its clock is behind: the day that has begun stays begun."""
+    early, late = claimed(core), claimed(core)
+    limited(core, Decimal(1), period="day")
+    made = opened(core, early)
+    core.clock.advance(24 * 3600 - 1)
+    yesterday = core.clock()
+    core.clock.advance(60)
+    core.orchestrator.finish(late, reply_of(decision(), opened_for_all(core, late).call_id))
+    with core.database.begin() as work:
+        bill = ledger.Bill(1, 1, 0, 0, COST)
+        ledger.close_billed(
+            work.connection, made.call_id, bill, seconds=1, state="settled", error_code=None, now=yesterday
+        )
+    assert state(core) == (2 * COST, NOTHING)
+
+
+def test_a_correction_takes_back_only_what_this_period_was_charged(core: Core) -> None:
+    claim = claimed(core)
+    limited(core, Decimal(1), period="day")
+    made = opened(core, claim)
+    with core.database.begin() as work:
+        ledger.close_step(work.connection, claim.step_id, error_code="worker_lost", now=core.clock())
+    assert state(core) == (WORST, NOTHING)
+    core.clock.advance(24 * 3600)
+    core.orchestrator.finish(claim, reply_of(decision(), made.call_id))
+    assert state(core) == (COST, NOTHING)
+
+
+def test_a_late_attempt_pauses_nothing(core: Core) -> None:
+    late = claimed(core)
+    Sweep(core.database, core.orchestrator, core.dispatcher, core.wakeups, core.clock).give_back(
+        [(late.step_id, late.attempt)]
+    )
+    core.claim()
+    core.orchestrator.pause(late, reason="used up", needs_usd=Decimal(1))
+    assert core.task(late.task_id).status == "processing"
+    assert core.states(late.task_id) == {"decision_1": "running"}
+
+
+def test_a_finish_under_way_when_a_budget_is_set_is_counted(core: Core) -> None:
+    """Its statement ran before and its commit comes after: the count waits for it."""
+    claim = claimed(core)
+    made = opened(core, claim)
+    with core.database.begin() as finishing:
+        bill = ledger.Bill(1, 1, 0, 0, COST)
+        ledger.close_billed(
+            finishing.connection, made.call_id, bill, seconds=1, state="settled", error_code=None, now=core.clock()
+        )
+        limited(core, Decimal(1))
+        assert not budget(core).counted
+    until(lambda: counted(core))
+    assert state(core) == (COST, NOTHING)
+
+
+def test_a_call_is_not_opened_past_a_budget_that_was_set_meanwhile(core: Core) -> None:
+    """Between looking for budgets and opening the call; the row itself asks again."""
+    claim = claimed(core)
+    limited(core, Decimal(1))
+    opening = Opening(new_id("call"), None, MODEL.name, MODEL.provider, WORST, unpriced=False, sandbox=False)
+    values = ledger.opening_values(spender(core, claim), opening)
+    with core.database.begin() as work:
+        opened_as = text(ledger.opening("(SELECT 1) once"))
+        assert work.connection.execute(opened_as, {**values, "now": core.clock()}).first() is None
+        held = {**values, "held_by": ["user:ann"], "now": core.clock()}
+        assert work.connection.execute(opened_as, held).first() is not None
 
 
 def test_what_finished_tasks_cost_tells_how_many_may_run(core: Core) -> None:

@@ -133,6 +133,16 @@ def test_a_step_whose_models_are_all_down_waits_and_is_tried_again(core: Core) -
     assert core.task(task_id).status == "completed"
 
 
+def test_one_models_long_rest_does_not_hold_up_a_step_that_others_may_take(core: Core) -> None:
+    submitted(core)
+    used_up = ModelCallError("rate_limited", "429", status=429, retry_after_seconds=3600)
+    execution = execution_of(core, FakeModels([used_up, DOWN]), providers=("anthropic", "openai"))
+    execution.serve(COORDINATOR, refill=False)
+    core.clock.advance(60)
+    core.unpark()
+    assert core.claim().attempt == 2
+
+
 def test_a_refusal_for_good_is_not_tried_again(core: Core) -> None:
     task_id = submitted(core)
     refused = ModelCallError("not_authorized", "401", status=401)

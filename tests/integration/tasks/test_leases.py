@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import Engine, func, select, update
 
-from mesh.db.leader import Leadership
+from mesh.db.leader import SessionLock
 from mesh.db.tables import steps, workers
 from mesh.tasks.leases import LEASE, Holder, Leases, end_leases_of_the_dead
 from tests.builders import decision, subtask
@@ -67,11 +67,10 @@ def test_a_step_counts_as_held_without_being_run_only_after_a_while(core: Core, 
 LATE = timedelta(seconds=9)  # since the last renewal of a lease of 15 s: 6
 
 
-def silent(core: Core, engine: Engine) -> Leadership:
+def silent(core: Core, engine: Engine) -> SessionLock:
     """The worker's lock; its lease was not renewed for 6 s."""
-    life = Leadership(engine, WORKER)
-    assert life.held()
-    Leases(core.database, core.clock, lease=LATE).renew(HOLDER, [])
+    life = SessionLock(engine, WORKER)
+    Leases(core.database, core.clock, lease=LATE).renew(HOLDER, [], locked=life.held())
     return life
 
 
@@ -94,8 +93,14 @@ def test_a_worker_that_is_only_late_keeps_its_lease(core: Core, engine: Engine) 
     life.resign()
 
 
+def test_a_worker_without_a_lock_keeps_its_lease_to_the_end(core: Core) -> None:
+    """Of a version before there were locks, or with its session broken: a free lock says nothing about it."""
+    Leases(core.database, core.clock, lease=LATE).renew(HOLDER, [])
+    assert end_leases(core) > timedelta(seconds=5)
+
+
 def test_a_worker_whose_session_broke_keeps_its_lease_while_it_renews_it(core: Core) -> None:
-    Leases(core.database, core.clock, lease=LEASE - timedelta(seconds=3)).renew(HOLDER, [])
+    Leases(core.database, core.clock, lease=LEASE - timedelta(seconds=3)).renew(HOLDER, [], locked=True)
     assert end_leases(core) > timedelta(seconds=5)
 
 

@@ -10,10 +10,11 @@ from structlog.testing import capture_logs
 from mesh.costs import ledger
 from mesh.costs.ledger import Opening, Spender
 from mesh.db.tables import model_calls, steps, tasks, workers
+from mesh.generate.views import TIMEOUT_SECONDS
 from mesh.ids import new_id
 from mesh.tasks.leases import Holder, Leases
 from mesh.tasks.states import TaskStatus
-from mesh.tasks.sweep import CONTINUE_EVERY, MOST_LOSSES, WORKER_ROWS_KEPT, Sweep
+from mesh.tasks.sweep import CONTINUE_EVERY, GENERATION_BEGAN, MOST_LOSSES, STEP_ENDED, WORKER_ROWS_KEPT, Sweep
 from mesh.testing import FakeDispatcher
 from tests.builders import COST, NOW, add_ready_steps, add_step, add_task, agent_reply, decision, subtask
 from tests.integration.tasks.core import ANN, WORKER, Core
@@ -75,6 +76,55 @@ def test_a_live_workers_steps_stay_its_own(core: Core, sweep: Sweep) -> None:
     before = core.snapshot(), core.calls(claim.task_id)
     sweep.run()
     assert (core.snapshot(), core.calls(claim.task_id)) == before
+
+
+def forget_worker(core: Core) -> None:
+    """The ledger as workers of the version before write it."""
+    with core.database.begin() as work:
+        work.connection.execute(update(model_calls).values(worker_id=None))
+
+
+@pytest.mark.parametrize(("lease", "state"), [(ALIVE, "reserved"), (DEAD, "cancelled")])
+def test_the_call_of_an_older_worker_lives_by_its_step(core: Core, sweep: Sweep, lease: timedelta, state: str) -> None:
+    """While versions change, both kinds of workers run: theirs do not name themselves in the ledger."""
+    core.submit(core.network())
+    claim = core.claim()
+    core.open_call(claim)
+    forget_worker(core)
+    worker(core, "agent.coordinator", lease=lease)
+    sweep.run()
+    assert [row.state for row in core.calls(claim.task_id)] == [state]
+
+
+def test_a_cancelled_steps_worker_has_a_while_to_end_its_call(core: Core, sweep: Sweep) -> None:
+    """It knows best what was used; but if it gives up, the reservation must not stay for good."""
+    task = core.submit(core.network())
+    core.open_call(core.claim())
+    worker(core, "agent.coordinator")
+    core.clock.advance(3600)
+    core.tasks.cancel(ANN, task.network_id, task.task_id)
+    sweep.run()
+    assert [row.state for row in core.calls(task.task_id)] == ["reserved"]
+    core.clock.advance(STEP_ENDED.total_seconds() + 1)
+    sweep.run()
+    assert [row.state for row in core.calls(task.task_id)] == ["cancelled"]
+
+
+def test_a_generations_call_that_nobody_ended_is_ended_when_its_time_is_over(core: Core, sweep: Sweep) -> None:
+    assert GENERATION_BEGAN.total_seconds() > TIMEOUT_SECONDS
+    spender = Spender("ann", None, None, None, None, None, attempt=1, worker_id=WORKER)
+    opening = Opening(new_id("call"), None, "gpt-4o", "openai", COST, unpriced=False, sandbox=False)
+    worker(core, "mesh.generate")
+    with core.database.begin() as work:
+        values = {**ledger.opening_values(spender, opening), "now": core.clock()}
+        work.connection.execute(text(ledger.opening("(SELECT 1) once")), values)
+    states: list[str] = []
+    for seconds in (TIMEOUT_SECONDS, GENERATION_BEGAN.total_seconds()):
+        core.clock.advance(seconds)
+        sweep.run()
+        with core.database.begin() as work:
+            states += work.connection.execute(select(model_calls.c.state)).scalars().all()
+    assert states == ["reserved", "cancelled"]
 
 
 def test_a_step_that_takes_too_many_workers_with_it_fails_and_the_task_goes_on(core: Core, sweep: Sweep) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from mesh import clock
 from mesh.db import engine as engines
-from mesh.db.leader import SWEEP, Leadership
+from mesh.db.leader import SWEEP, SessionLock
 from mesh.db.migrate import upgrade
 from mesh.db.unit_of_work import Database
 from mesh.embedded.postgres import Postgres
@@ -44,16 +44,21 @@ def heart(core: Core, engine: Engine) -> Iterator[Callable[..., Heart]]:
     made: list[Heart] = []
 
     def make(
-        leases: Leases | None = None, leadership: Leadership | None = None, in_flight: InFlight | None = None
+        leases: Leases | None = None,
+        leadership: SessionLock | None = None,
+        in_flight: InFlight | None = None,
+        sweep: Sweep | None = None,
+        refresh: Callable[[], None] | None = None,
     ) -> Heart:
         made.append(
             Heart(
                 HOLDER,
                 leases or Leases(core.database, core.clock),
-                life=Leadership(engine, WORKER),
-                leadership=leadership or Leadership(engine, SWEEP),
-                sweep=Sweep(core.database, core.orchestrator, core.dispatcher, core.wakeups, core.clock),
+                life=SessionLock(engine, WORKER),
+                leadership=leadership or SessionLock(engine, SWEEP),
+                sweep=sweep or Sweep(core.database, core.orchestrator, core.dispatcher, core.wakeups, core.clock),
                 in_flight=in_flight,
+                refresh=refresh,
                 every_seconds=0.05,
             )
         )
@@ -74,12 +79,12 @@ def test_what_was_claimed_while_the_lease_was_being_renewed_is_not_given_back(
     class SlowLeases(Leases):
         renewals = 0
 
-        def renew(self, holder: Holder, running: Sequence[tuple[str, int]]) -> Renewal:
+        def renew(self, holder: Holder, running: Sequence[tuple[str, int]], *, locked: bool = False) -> Renewal:
             self.renewals += 1
             if self.renewals == 2:
                 in_flight.add(core.claim())
                 core.clock.advance(10)
-            return super().renew(holder, running)
+            return super().renew(holder, running, locked=locked)
 
     leases = SlowLeases(core.database, core.clock)
     heart(leases, in_flight=in_flight).start(unless=threading.Event())
@@ -91,7 +96,7 @@ def test_what_was_claimed_while_the_lease_was_being_renewed_is_not_given_back(
 def test_one_thread_alone_uses_the_session_that_leads(engine: Engine, heart: Callable[..., Heart]) -> None:
     """Psycopg lets threads share a connection, but a session that one of them closes is gone for the other."""
 
-    class Watched(Leadership):
+    class Watched(SessionLock):
         def __init__(self) -> None:
             super().__init__(engine, SWEEP)
             self.users: list[threading.Thread] = []
@@ -110,9 +115,33 @@ def test_one_thread_alone_uses_the_session_that_leads(engine: Engine, heart: Cal
     eventually(lambda: leadership.users, every=0.01)
     leader.stop()
     assert {user.name for user in leadership.users} == {"sweep"}
-    other = Leadership(engine, SWEEP)
+    other = SessionLock(engine, SWEEP)
     eventually(other.held, 2, every=0.01)
     other.resign()
+
+
+def test_a_worker_says_with_its_first_lease_that_it_holds_its_lock(core: Core, heart: Callable[..., Heart]) -> None:
+    heart().start(unless=threading.Event())
+    with core.database.begin() as work:
+        assert work.connection.execute(text("SELECT locked FROM workers")).scalars().all() == [True]
+
+
+def test_what_is_brought_up_to_date_beside_the_sweep_costs_no_sweep_when_it_fails(
+    core: Core, heart: Callable[..., Heart]
+) -> None:
+    class Counted(Sweep):
+        runs = 0
+
+        def run(self, *, reclaim: bool = True) -> None:
+            self.runs += 1
+            super().run(reclaim=reclaim)
+
+    def broken() -> None:
+        raise ValueError
+
+    sweep = Counted(core.database, core.orchestrator, core.dispatcher, core.wakeups, core.clock)
+    heart(sweep=sweep, refresh=broken).start(unless=threading.Event())
+    eventually(lambda: sweep.runs >= 2, every=0.01)
 
 
 def test_a_lease_can_be_given_up_before_it_was_taken(heart: Callable[..., Heart]) -> None:

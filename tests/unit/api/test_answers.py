@@ -49,6 +49,7 @@ def test_who_has_it_already_is_not_sent_it_again(condition: str) -> None:
         (f"W/{_tag(7, 'a')}", set()),  # RFC 9110, 13.1.1: compared strongly
         ('"7"', set()),
         ("", set()),
+        ('""', set()),
         (f'"{"9" * 5000}.{"a" * 16}"', set()),
     ],
 )

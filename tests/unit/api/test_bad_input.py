@@ -206,7 +206,7 @@ def test_a_filter_that_cannot_be_read_is_400(query: str) -> None:
     assert (answer.status_code, wire(answer)["code"]) == (400, "malformed_request")
 
 
-@pytest.mark.parametrize("wait", ["-1", "30.1", "31", "1e2", "1_0", "nan", "x", "", "5&wait=5"])
+@pytest.mark.parametrize("wait", ["0", "-1", "30.1", "31", "1e2", "1_0", "nan", "x", "", "5&wait=5"])
 def test_a_wait_is_seconds_up_to_30(wait: str) -> None:
     answer = FakeMesh().app().test_client().get(f"{TASKS}/{TASK_ID}?wait={wait}", headers=ADMIN_KEY)
     assert (answer.status_code, wire(answer)["code"]) == (400, "malformed_request")

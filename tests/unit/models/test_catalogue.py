@@ -173,6 +173,14 @@ def test_prices_of_a_users_file_are_exact(tmp_path: Path) -> None:
     assert llama.worst_case_usd(prompt_bytes=1, max_tokens=3) == Decimal("0.00000615")
 
 
+def test_anothers_model_of_a_known_name_is_not_taken_for_the_known_one(tmp_path: Path) -> None:
+    """A server of one's own has other prices than OpenAI, and LiteLLM could not compute them."""
+    models = extended(tmp_path, '[models.ours]\nlitellm = "hosted_vllm/gpt-4o"\napi_base = "http://localhost:1"\n')
+    ours, known = models.resolve("ours"), models.resolve("gpt-4o")
+    assert (ours.priced, ours.context_window, ours.vision) == (False, None, False)
+    assert known.priced
+
+
 def test_a_users_price_replaces_all_tariffs_of_the_price_map(tmp_path: Path) -> None:
     prices = "input_usd_per_million_tokens = 1\noutput_usd_per_million_tokens = 1"
     sol = extended(tmp_path, f'[models.sol]\nlitellm = "openai/gpt-6-sol"\n{prices}').resolve("sol")
@@ -209,7 +217,7 @@ def test_capabilities_and_limits_come_from_the_price_map() -> None:
 def dated(today: date) -> catalogue.Catalogue:
     """`old` is withdrawn on 2026-03-01; `new` follows it."""
     entries = {"old": Entry(litellm="x/old", successor="new"), "new": Entry(litellm="x/new")}
-    facts = {"old": {"mode": "chat", "deprecation_date": "2026-03-01"}, "new": {"mode": "chat"}}
+    facts = {"x/old": {"mode": "chat", "deprecation_date": "2026-03-01"}, "x/new": {"mode": "chat"}}
     return catalogue.Catalogue([File(chain=["old"], models=entries)], facts, today=lambda: today)
 
 

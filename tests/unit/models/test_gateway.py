@@ -201,8 +201,15 @@ def test_a_hanging_model_leaves_time_for_the_next() -> None:
     began = time.monotonic()
     reply = complete(models, seconds=1.2)
     assert reply.model.name == CHAIN[2]
-    assert time.monotonic() - began < 0.9
-    assert [call.timeout_seconds for call in models.calls] == pytest.approx([0.3, 0.3], abs=0.05)
+    assert time.monotonic() - began < 1.1
+    assert [call.timeout_seconds for call in models.calls] == pytest.approx([0.6, 0.3], abs=0.05)
+
+
+def test_a_long_reply_has_all_the_time_but_what_the_next_models_need() -> None:
+    """Cut off it would be charged, and begun anew by each model in turn."""
+    models = FakeModels([down(), down(), down(), "good"])
+    complete(models, seconds=300)
+    assert [call.timeout_seconds for call in models.calls] == pytest.approx([270, 270, 270, 300], abs=1)
 
 
 def test_the_time_given_bounds_all_models_together() -> None:

@@ -26,13 +26,17 @@ TIERS = ("LOW", "MEDIUM", "HIGH")
 
 @dataclass
 class Past:
-    """What models did: the success rate by model, the latency by model; others do well."""
+    """What models did: the success rate by model, in all and lately, the latency by model; others do well."""
 
     success: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    lately: Mapping[str, float] = field(default_factory=dict)
 
     def expect(self, model: Model, _agent_type: str | None) -> Expectation:
         return Expectation(self.success.get(model.name, 0.95), self.seconds.get(model.name, 5))
+
+    def success_lately(self, model: Model, _agent_type: str | None) -> float:
+        return self.lately.get(model.name, 0.95)
 
 
 def choose(
@@ -81,14 +85,19 @@ def test_one_model_and_one_fallback_are_enough(count: int) -> None:
 
 
 def test_a_model_that_clearly_fails_is_asked_last_but_is_asked() -> None:
-    choice = choose(past=Past(success={"claude-sonnet-5-5": 0.3}))
+    choice = choose(past=Past(lately={"claude-sonnet-5-5": 0.3}))
     assert names(choice) == [*CHAIN[1:], CHAIN[0]]
     assert choice.reason == "First of the chain that can be relied on."
     assert choice.candidates[-1].parts["success"] == -0.7
 
 
 def test_a_model_that_fails_now_and_then_keeps_its_place() -> None:
-    assert names(choose(past=Past(success={"claude-sonnet-5-5": 0.6}))) == CHAIN
+    assert names(choose(past=Past(lately={"claude-sonnet-5-5": 0.6}))) == CHAIN
+
+
+def test_a_model_that_failed_all_morning_is_first_again_once_it_has_not_lately() -> None:
+    """Nobody asks it at the chain's end, so no success of its own could bring it back."""
+    assert names(choose(past=Past(success={"claude-sonnet-5-5": 0.01}))) == CHAIN
 
 
 @pytest.mark.parametrize("wish", [replace(PLAIN, has_images=True), PLAIN])
@@ -118,12 +127,12 @@ def test_functions_are_called_by_models_that_are_known_to() -> None:
 
 def test_a_schema_excludes_only_models_that_are_known_not_to_follow_one() -> None:
     facts: dict[str, dict[str, Any]] = {
-        "no": {"supports_response_schema": False},
-        "yes": {"supports_response_schema": True},
-        "who-knows": {"x": 1},
+        "x/no": {"supports_response_schema": False},
+        "x/yes": {"supports_response_schema": True},
+        "x/who-knows": {"x": 1},
     }
-    models = Catalogue([File(chain=[*facts], models={name: Entry(litellm=f"x/{name}") for name in facts})], facts)
-    assert names(choose(models=models, providers=["x"])) == ["yes", "who-knows"]
+    models = Catalogue([File(chain=[*facts], models={name: Entry(litellm=name) for name in facts})], facts)
+    assert names(choose(models=models, providers=["x"])) == ["x/yes", "x/who-knows"]
     assert names(choose(models=models, providers=["x"], wish=replace(PLAIN, needs_schema=False))) == [*facts]
 
 
@@ -176,7 +185,7 @@ def test_the_worst_case_is_of_the_reply_that_will_be_asked_for() -> None:
 
 @pytest.mark.parametrize("name", ["gpt-oss-20b", "claude-3-7-sonnet", "groq", "gpt-4o"])
 def test_a_model_asked_for_by_name_is_first_and_the_chain_follows(name: str) -> None:
-    choice = choose(Preferences(model=name), past=Past(success={MODELS.resolve(name).name: 0.1}))
+    choice = choose(Preferences(model=name), past=Past(lately={MODELS.resolve(name).name: 0.1}))
     serving = MODELS.resolve(name).name
     assert names(choice)[0] == serving
     assert [other for other in names(choice) if other != serving] == [other for other in CHAIN if other != serving]
@@ -292,8 +301,9 @@ broken = st.sets(st.sampled_from([model.name for model in MODELS]))
 def test_every_choice_is_explained_repeatable_and_within_its_limits(
     preferences: Preferences, wish: Wish, success: dict[str, float], broken: set[str]
 ) -> None:
-    choice = choose(preferences, wish=wish, past=Past(success=success), broken=broken)
-    again = choose(preferences, wish=wish, past=Past(success=success), broken=broken)
+    past = Past(success=success, lately=success)
+    choice = choose(preferences, wish=wish, past=past, broken=broken)
+    again = choose(preferences, wish=wish, past=past, broken=broken)
     assert choice == again
     assert len(set(names(choice))) == len(names(choice))
     assert not set(names(choice)) & set(choice.rejected)

@@ -6,6 +6,7 @@ from celery import Celery
 
 from mesh.costs.rollup import Rollup
 from mesh.dispatch.queues import CONTROL
+from mesh.generate.views import TIMEOUT_SECONDS
 from mesh.retention.purge import Purge
 from workers.jobs import control
 
@@ -19,6 +20,11 @@ class Ran:
     def run(self) -> int:
         self.times += 1
         return 0
+
+
+def test_a_job_outlasts_generations_that_hold_every_slot() -> None:
+    jobs: dict[str, dict[str, Any]] = control.SCHEDULE
+    assert all(job["options"]["expires"] > TIMEOUT_SECONDS for job in jobs.values())
 
 
 def test_every_scheduled_job_is_registered_and_runs_its_own_work() -> None:
