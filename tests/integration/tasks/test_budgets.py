@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Row, select, text
 
 from mesh.costs import ledger
-from mesh.costs.budgets import Budgets, Kind
+from mesh.costs.budgets import Budgets, Kind, count
 from mesh.costs.ledger import Opening, Spender
 from mesh.db.tables import budgets, tasks
 from mesh.errors import BudgetBusyError, BudgetExceededError, StepLostError
@@ -77,8 +77,8 @@ def limited(core: Core, usd: Decimal, kind: Kind = Kind.USER, subject_id: str = 
 
 
 def counted(core: Core) -> bool:
-    """Whether the sweep counts the budget now; the server's own work may take a moment."""
-    sweep(core)
+    """Whether the budget is counted now, as the sweep does it; the server's own work may take a moment."""
+    count(core.database, now=core.clock())
     return bool(budget(core).counted)
 
 
