@@ -61,9 +61,15 @@ def test_what_breaks_off_ends_with_an_error(items: list[Item], code: str) -> Non
 
 def test_heartbeats_do_not_hide_that_the_worker_is_silent() -> None:
     reader = new_reader()
-    beating = [gevent.spawn_later(0.05 * beat, reader.offer, Signal.BEAT) for beat in range(100)]
+
+    def beat() -> None:
+        for _ in range(100):
+            reader.offer(Signal.BEAT)
+            gevent.sleep(0.05)  # one after the other: timers set together after a long pause would be due together
+
+    beating = gevent.spawn(beat)
     lines = list(Relay(NDJSON, reader, lambda: None, silence_seconds=0.2))
-    gevent.killall(beating)
+    beating.kill()
     assert json.loads(lines[-1])["code"] == "no_worker"
     assert len(lines) < 60
 
