@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ HOPS = 3
 CALLS = 6
 LATENCIES = (0.0, 0.1, 0.5)
 BURST_LATENCY = 0.1
+
+# The system counts as idle once it has used less than a tenth of a core for so long.
+CALM_SECONDS = 10.0
+IDLE_CPU = 0.1
 
 console = Console()
 
@@ -65,6 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, _bench(Path(folder)) as bench:
         bench.client.burst(bench.network_id, 10)
         bench.chain.burst(10)
+        _settle(bench)
         if given.runs:
             _idle(bench, given.runs)
         if given.burst:
@@ -85,6 +91,17 @@ def _bench(home: Path) -> Iterator[Bench]:
         finally:
             process.terminate()
             process.wait(timeout=30)
+
+
+def _settle(bench: Bench) -> None:
+    """Wait until nothing is being loaded any more: parts go on warming up for a while after they are ready."""
+    pids = [*bench.pids(*bench.system.supervisor.names), bench.chain_pid]
+    calm_since = time.monotonic()
+    while time.monotonic() - calm_since < CALM_SECONDS:
+        before = tree_seconds(pids)
+        time.sleep(1)
+        if tree_seconds(pids) - before > IDLE_CPU:
+            calm_since = time.monotonic()
 
 
 def _idle(bench: Bench, runs: int) -> None:
