@@ -15,6 +15,7 @@ from threading import Event, Timer
 import structlog
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
+from celery.worker.consumer import Consumer
 
 from mesh import clock
 from mesh.bootstrap import Mesh, build, build_execution, build_generator, build_sweep
@@ -142,7 +143,9 @@ def _warm_up_later(generator: Generator) -> None:
 def _connect_signals(heart: Heart, execution: Execution | None) -> None:
     stopping = Event()
 
-    def ready(**_: object) -> None:
+    def ready(sender: Consumer, **_: object) -> None:
+        if execution is not None:
+            execution.share(sender.pool.take)
         # Only now is somebody there to use a permit; before, health would promise too much.
         heart.start(unless=stopping)
         if not stopping.is_set():

@@ -1,17 +1,17 @@
 """Briefing: everything an agent must know for a step, read in one transaction after the claim."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, RowMapping
 
 from mesh.agents.prompts import AgentView, FinishedStep, MemoryView, TaskView
 from mesh.agents.runner import DecisionBrief, StepBrief
 from mesh.costs import accounts
 from mesh.costs.ledger import Spender
 from mesh.db.prepared import Prepared
-from mesh.dispatch.queues import COORDINATOR
 from mesh.errors import AgentRemovedError, StepLostError
 from mesh.memory.service import recall
 from mesh.models.calls import Preferences
@@ -33,6 +33,8 @@ class Briefing:
 
 
 # Primary keys, and uq_agents_network_id_name.  A decision is any coordinator's when the one it was for is none now.
+# `specialists` are for decisions only, by the same index.  `finished` are the steps that the agent is told of, by
+# ix_steps_task_id_iteration: before a decision all that specialists did, before a step those that it depends on.
 _TASK = Prepared(
     f"""
     SELECT tasks.status, tasks.network_id, tasks.key_id, tasks.task, tasks.context, tasks.model_selection,
@@ -41,7 +43,19 @@ _TASK = Prepared(
          WHERE budgets.id = ANY({accounts.TASK_SUBJECTS})) AS budget_left_usd,
         networks.shared_context, networks.max_iterations,
         agents.id AS agent_id, agents.name, agents.type, agents.model, agents.description, agents.instructions,
-        agents.parameters, agents.capabilities
+        agents.parameters, agents.capabilities,
+        CASE WHEN :decision THEN (
+            SELECT jsonb_agg(to_jsonb(member) ORDER BY id) FROM (
+                SELECT id, name, type, description, instructions, capabilities FROM agents
+                WHERE network_id = tasks.network_id AND type <> 'coordinator') member
+        ) END AS specialists,
+        CASE WHEN :told THEN (
+            SELECT jsonb_agg(to_jsonb(told) ORDER BY iteration, id) FROM (
+                SELECT id, iteration, key, agent_name, description, state, output, confidence, error FROM steps
+                WHERE task_id = tasks.id AND kind = 'agent' AND CASE
+                    WHEN :decision THEN state IN ('succeeded', 'failed', 'cancelled', 'skipped')
+                    ELSE iteration = :iteration AND key = ANY(:depends_on) END) told
+        ) END AS finished
     FROM tasks JOIN networks ON networks.id = tasks.network_id
     LEFT JOIN agents ON agents.network_id = tasks.network_id
         AND CASE WHEN :decision THEN agents.type = 'coordinator' ELSE agents.id = :agent_id END
@@ -49,34 +63,10 @@ _TASK = Prepared(
     ORDER BY agents.id = :agent_id DESC, agents.id LIMIT 1
     """,  # noqa: S608  # built from constants of ours
     decision="boolean",
-    now="timestamptz",
-)
-
-# uq_agents_network_id_name
-_SPECIALISTS = Prepared(
-    """
-    SELECT name, type, description, instructions, capabilities FROM agents
-    WHERE network_id = :network_id AND type <> :type ORDER BY id
-    """
-)
-
-# ix_steps_task_id_iteration, both.
-_FINISHED = Prepared(
-    """
-    SELECT key, agent_name, description, state, output, confidence, error FROM steps
-    WHERE task_id = :task_id AND kind = 'agent' AND state IN ('succeeded', 'failed', 'cancelled', 'skipped')
-    ORDER BY iteration, id
-    """
-)
-
-_INPUTS = Prepared(
-    """
-    SELECT key, agent_name, description, state, output, confidence, error FROM steps
-    WHERE task_id = :task_id AND iteration = :iteration AND kind = 'agent' AND key = ANY(:keys)
-    ORDER BY id
-    """,
+    told="boolean",
     iteration="int",
-    keys="text[]",
+    depends_on="text[]",
+    now="timestamptz",
 )
 
 
@@ -88,7 +78,15 @@ def prepare(connection: Connection, claim: Claim, *, worker_id: str, now: dateti
         AgentRemovedError: nobody is left to do it.
     """
     decides = claim.kind == StepKind.DECISION
-    values = {"task_id": claim.task_id, "agent_id": claim.agent_id, "decision": decides, "now": now}
+    values = {
+        "task_id": claim.task_id,
+        "agent_id": claim.agent_id,
+        "decision": decides,
+        "told": claim.iteration > 1 if decides else bool(claim.depends_on),
+        "iteration": claim.iteration,
+        "depends_on": list(claim.depends_on),
+        "now": now,
+    }
     task = _TASK.execute(connection, values).first()
     # What was claimed when its task was paused goes on.
     if task is None or task.status not in {TaskStatus.PROCESSING, TaskStatus.PAUSED}:
@@ -97,7 +95,7 @@ def prepare(connection: Connection, claim: Claim, *, worker_id: str, now: dateti
         raise AgentRemovedError("The agent has left the network.")
     about = f"{task.task}\n{claim.description}"
     common: dict[str, Any] = {
-        "agent": _agent(task),
+        "agent": _agent(task._mapping),
         "preferences": Preferences(**{**task.model_selection, **({"model": task.model} if task.model else {})}),
         "budget_left_usd": task.budget_left_usd,
         "parameters": task.parameters,
@@ -108,10 +106,11 @@ def prepare(connection: Connection, claim: Claim, *, worker_id: str, now: dateti
             for item in recall(connection, task.network_id, about, now=now)
         ],
     }
+    finished = [_finished_step(step) for step in task.finished or ()]
     brief = (
-        _decision(connection, claim, task, common, now)
+        _decision(claim, task, common, finished, now)
         if decides
-        else StepBrief(**common, description=claim.description, inputs=_inputs(connection, claim))
+        else StepBrief(**common, description=claim.description, inputs=finished)
     )
     spender = Spender(
         user_id=claim.owner,
@@ -127,53 +126,33 @@ def prepare(connection: Connection, claim: Claim, *, worker_id: str, now: dateti
 
 
 def _decision(
-    connection: Connection,
-    claim: Claim,
-    task: Row[Any],
-    common: dict[str, Any],
-    now: datetime,
+    claim: Claim, task: Row[Any], common: dict[str, Any], finished: list[FinishedStep], now: datetime
 ) -> DecisionBrief:
-    specialists = _SPECIALISTS.execute(connection, {"network_id": task.network_id, "type": COORDINATOR})
-    team = [_agent(member) for member in specialists]
+    team = [_agent(member) for member in task.specialists or ()]
     left = (task.expires_at - now) / (task.expires_at - task.started_at)
     return DecisionBrief(
         **common,
         specialists=team,
-        finished=_finished(connection, claim),
+        finished=finished,
         iteration=claim.iteration,
         max_iterations=task.max_iterations,
         must_conclude=claim.iteration >= task.max_iterations or left < CONCLUDE_AT or not team,
     )
 
 
-def _finished(connection: Connection, claim: Claim) -> list[FinishedStep]:
-    """What specialists did in this task so far, in order."""
-    if claim.iteration == 1:
-        return []
-    return [_finished_step(row) for row in _FINISHED.execute(connection, {"task_id": claim.task_id})]
-
-
-def _inputs(connection: Connection, claim: Claim) -> list[FinishedStep]:
-    """The results that the step depends on, in the order of the plan."""
-    if not claim.depends_on:
-        return []
-    values = {"task_id": claim.task_id, "iteration": claim.iteration, "keys": list(claim.depends_on)}
-    return [_finished_step(row) for row in _INPUTS.execute(connection, values)]
-
-
-def _finished_step(row: Row[Any]) -> FinishedStep:
-    error = row.error or {}
+def _finished_step(step: Mapping[str, Any]) -> FinishedStep:
+    error = step["error"] or {}
     return FinishedStep(
-        key=row.key,
-        agent=row.agent_name,
-        description=row.description,
-        state=row.state,
-        output=row.output,
-        confidence=row.confidence,
+        key=step["key"],
+        agent=step["agent_name"],
+        description=step["description"],
+        state=step["state"],
+        output=step["output"],
+        confidence=step["confidence"],
         error_code=error.get("code"),
         error_detail=error.get("detail"),
     )
 
 
-def _agent(row: Row[Any]) -> AgentView:
-    return AgentView(row.name, row.type, row.description, row.instructions, tuple(row.capabilities))
+def _agent(row: RowMapping | Mapping[str, Any]) -> AgentView:
+    return AgentView(row["name"], row["type"], row["description"], row["instructions"], tuple(row["capabilities"]))

@@ -5,7 +5,8 @@ critical path does not pass through the broker.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Event, Lock
 from typing import Any
 
@@ -21,6 +22,7 @@ from mesh.errors import (
     AllModelsFailedError,
     BudgetBusyError,
     BudgetExceededError,
+    ContentionError,
     DeadlineExceededError,
     ModelsBusyError,
     StepLostError,
@@ -110,7 +112,15 @@ class Execution:
         self._sandbox = sandbox
         self._watching = watching
         self._draining = Event()
+        self._take: Callable[[Callable[[], None]], bool] | None = None
         self.in_flight = InFlight()
+
+    def share(self, take: Callable[[Callable[[], None]], bool]) -> None:
+        """From now on hand what a step makes ready to `take`, which runs it in another slot or answers False.
+
+        Permits go to the broker only for what nobody takes.
+        """
+        self._take = take
 
     def drain(self) -> None:
         """Begin no further step: those under way are finished, what follows from them is for others."""
@@ -120,8 +130,14 @@ class Execution:
         """Run the best ready step of `queue`, if there is one, and at most two that follow from it.
 
         A permit with `refill` is passed on when its queue had more than one step: it stands for a slot that would
-        else stay empty, not for one step.
+        else stay empty, not for one step.  A permit that comes to nothing is made up for by the sweep.
         """
+        try:
+            self._serve(queue, refill=refill)
+        except (UnavailableError, ContentionError) as error:
+            log.warning("permit_unused", queue=queue, reason=str(error))
+
+    def _serve(self, queue: str, *, refill: bool) -> None:
         following: str | None = queue
         for _ in range(1 + MOST_FOLLOWERS):
             if following is None or self._draining.is_set():
@@ -145,8 +161,15 @@ class Execution:
             return claims.claim(work.connection, queue=queue, worker_id=self._worker_id, now=self._clock())
 
     def _wake(self, queues: Counter[str]) -> None:
-        for name, count in queues.items():
-            self._dispatcher.send(name, count)
+        for name in queues.elements():
+            if not self._handed_on(name):
+                self._dispatcher.send(name)
+
+    def _handed_on(self, queue: str) -> bool:
+        """Whether another slot of this process has taken the work in `queue`."""
+        if self._take is None or queue not in self._queues or self._draining.is_set():
+            return False
+        return self._take(partial(self.serve, queue, refill=False))
 
     def _run(self, claim: Claim) -> Sequence[str]:
         """Run a claimed step to the end of its attempt; answers the queues that got work."""

@@ -6,7 +6,8 @@ store and queues to wake; `publish` stores the
 events.
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -222,6 +223,22 @@ def _live_queues(connection: Connection, agent_types: Iterable[str]) -> frozense
     return frozenset(queue for queues in served for queue in queues)
 
 
+# ix_steps_task_id_iteration
+_END = Prepared(
+    """
+    WITH stopped AS (
+        UPDATE steps SET state = 'cancelled', finished_at = :now, turn = NULL
+        WHERE task_id = :id AND state = ANY(:open_states)
+    )
+    UPDATE tasks SET status = :status, finished_at = :now, result = CAST(:result AS jsonb),
+        error = CAST(:error AS jsonb)
+    WHERE id = :id
+    """,
+    now="timestamptz",
+    open_states="text[]",
+)
+
+
 def end(
     connection: Connection,
     task: Row[Any],
@@ -233,14 +250,8 @@ def end(
 ) -> Changes:
     """End the task: its open steps are cancelled, and the last events say why."""
     check_task_move(TaskStatus(task.status), status)
-    connection.execute(
-        update(tasks).where(tasks.c.id == task.id).values(status=status, finished_at=now, result=result, error=error)
-    )
-    connection.execute(
-        update(steps)
-        .where(steps.c.task_id == task.id, steps.c.state.in_(OPEN_STEPS))
-        .values(state=StepState.CANCELLED, finished_at=now, turn=None)
-    )
+    values = {"id": task.id, "status": status, "result": _json(result), "error": _json(error), "now": now}
+    _END.execute(connection, {**values, "open_states": [str(state) for state in OPEN_STEPS]})
     changes = Changes()
     if result is not None:
         changes.events.append(types.Result(result))
@@ -248,3 +259,7 @@ def end(
         changes.events.append(types.Failed(**error))
     changes.events.append(types.Complete(status))
     return changes
+
+
+def _json(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value)

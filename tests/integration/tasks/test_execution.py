@@ -1,6 +1,7 @@
 """What a slot does with a permit: the whole way of a task, with scripted models and without a broker."""
 
 import json
+from collections.abc import Callable
 from threading import Thread
 
 import pytest
@@ -70,10 +71,40 @@ def test_a_fan_out_wakes_the_others(core: Core) -> None:
     assert core.dispatcher.sent == {"agent.content": 1, "agent.design": 1}
 
 
+def test_a_fan_out_goes_to_the_slots_beside_and_to_the_broker_for_the_rest(core: Core) -> None:
+    submitted(core, "content")
+    plan = decision(subtask("a"), subtask("b"), subtask("c"))
+    models = FakeModels(texts(plan, *(agent_reply() for _ in "abc")))
+    execution = execution_of(core, models)
+    handed = _share(execution, free=1)
+    execution.serve(COORDINATOR, refill=False)
+    assert len(handed) == 1
+    assert core.dispatcher.sent == {"agent.content": 1}
+    handed[0]()
+    assert len(models.calls) == 3
+
+
+def _share(execution: Execution, *, free: int) -> list[Callable[[], None]]:
+    """Let it hand on to `free` slots; answers what they were given, and do not run by themselves."""
+    given: list[Callable[[], None]] = []
+
+    def take(job: Callable[[], None]) -> bool:
+        if len(given) == free:
+            return False
+        given.append(job)
+        return True
+
+    execution.share(take)
+    return given
+
+
 def test_a_queue_that_this_worker_does_not_serve_gets_permits(core: Core) -> None:
     submitted(core, "design")
     models = FakeModels(texts(decision(subtask("a", "design"))))
-    execution_of(core, models).serve(COORDINATOR, refill=False)
+    execution = execution_of(core, models)
+    handed = _share(execution, free=9)
+    execution.serve(COORDINATOR, refill=False)
+    assert not handed
     assert core.dispatcher.sent == {"agent.design": 1}
 
 
@@ -92,10 +123,12 @@ def test_a_permit_too_many_finds_nothing(core: Core) -> None:
 
 def test_a_worker_that_leaves_begins_nothing_more_and_tells_others(core: Core) -> None:
     submitted(core, "content")
-    execution = execution_of(core, FakeModels(texts(decision(subtask("a")))))
+    execution = execution_of(core, FakeModels(texts(decision(subtask("a"), subtask("b")))))
+    handed = _share(execution, free=9)
     with at_commit(core.database.engine, 1, lambda _: execution.drain()):
         execution.serve(COORDINATOR, refill=False)
-    assert core.dispatcher.sent == {"agent.content": 1}
+    assert not handed
+    assert core.dispatcher.sent == {"agent.content": 2}
 
 
 def test_a_plan_that_cannot_be_carried_out_is_asked_for_again(core: Core) -> None:

@@ -1,11 +1,13 @@
-"""The consumer learns of a free slot at once, and is left alone while it has some."""
+"""The consumer learns of a free slot at once, and is left alone while it has some; work from within leaves it half."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Event
 
 import pytest
 from kombu.asynchronous import Hub
+from structlog.testing import capture_logs
 
 from workers.slots import SlotPool
 
@@ -71,3 +73,32 @@ def test_after_a_reconnection_it_is_the_new_loop_that_is_woken(pool: SlotPool) -
         pass
     assert after.woken.wait(SECONDS)
     assert not before.woken.is_set()
+
+
+def _wait(end: Event) -> None:
+    end.wait(SECONDS)
+
+
+def test_work_from_within_takes_a_slot_only_while_more_than_half_are_free() -> None:
+    pool, hub, end = SlotPool(4), _Hub(), Event()
+    pool.register_with_event_loop(hub)
+    taken = [pool.take(partial(_wait, end)) for _ in range(3)]
+    assert taken == [True, True, False]
+    assert pool.num_processes == 2  # what is left is the consumer's to fill
+    with _running(pool, jobs=2) as ends:
+        assert not pool.take(end.set)
+        assert not hub.woken.is_set()
+        ends[0].set()
+        assert hub.woken.wait(SECONDS)
+    end.set()
+    pool.on_stop()  # waits for what was taken
+    assert pool.num_processes == 4
+
+
+def test_work_from_within_that_breaks_gives_its_slot_back_and_says_so() -> None:
+    pool = SlotPool(4)
+    with capture_logs() as logs:
+        assert pool.take(lambda: 1 // 0)  # type: ignore[arg-type]
+        pool.on_stop()
+    assert pool.num_processes == 4
+    assert [entry["event"] for entry in logs] == ["job_broke"]
