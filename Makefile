@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check lint types imports unit bench bench-stats bench-generate load chaos budgets openapi fuzz fmt clean
+.PHONY: help setup demo run test check lint types imports unit bench bench-stats bench-generate bench-streams load chaos budgets openapi fuzz fmt clean
 
 help: ## This list
 	@echo 'AI Mesh Network. Begin with: make demo'
@@ -52,6 +52,9 @@ bench-stats: setup ## How long statistics take with few calls and with ten milli
 
 bench-generate: setup ## The first token of a direct generation, beside the bare provider's
 	@$(BIN)/python -m tests.load.generate $(ARGS)
+
+bench-streams: setup ## Two thousand subscribers of one API process: memory, CPU, and how soon events reach them
+	@$(BIN)/python -m tests.load.streams $(ARGS)
 
 load: setup ## A thousand tasks at once, beside a control
 	@$(BIN)/python -m tests.load.bench --runs 0 --steps 0 --burst 1000 --rounds 1 $(ARGS)

@@ -1,22 +1,38 @@
-"""CPU time of process trees, from /proc (proc(5): stat fields 14-17)."""
+"""CPU time and memory of process trees, from /proc (proc(5): stat fields 14-17, `Pss` of smaps_rollup)."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PSS = re.compile(r"^Pss: +(\d+) kB", re.MULTILINE)
 
 
 def tree_seconds(pids: Iterable[int]) -> float:
     """CPU seconds (user and system) of the processes and all their descendants, reaped ones included."""
+    children, stats = _processes()
+    trees = [pid for root in pids for pid in _descendants(root, children)]
+    return sum(sum(map(int, stats[pid][11:15])) for pid in trees if pid in stats) / _TICKS
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of the process and all its descendants; what several share is counted once."""
+    children, _ = _processes()
+    rollups = [Path(f"/proc/{one}/smaps_rollup").read_text() for one in _descendants(pid, children)]
+    return sum(int(_PSS.findall(rollup)[0]) for rollup in rollups) * 1024
+
+
+def _processes() -> tuple[dict[int, list[int]], dict[int, list[str]]]:
+    """The children of each process, and its stat fields."""
     children: dict[int, list[int]] = {}
-    spent: dict[int, float] = {}
+    stats: dict[int, list[str]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (fields := _stat(entry)):
             pid = int(entry.name)
             children.setdefault(int(fields[1]), []).append(pid)
-            spent[pid] = sum(map(int, fields[11:15])) / _TICKS
-    return sum(spent.get(pid, 0.0) for root in pids for pid in _descendants(root, children))
+            stats[pid] = fields
+    return children, stats
 
 
 def _descendants(root: int, children: dict[int, list[int]]) -> Iterable[int]:
