@@ -156,7 +156,7 @@ class Client:
                     if answer.status_code == 204:
                         return
                     assert answer.status_code in (200, 503), answer.read()
-                    for event in _events(answer.iter_lines()):
+                    for event in events_of(answer.iter_lines()):
                         last = event.number
                         yield event
             except httpx.TransportError:
@@ -164,7 +164,7 @@ class Client:
             time.sleep(0.2)
 
 
-def _events(lines: Iterator[str]) -> Iterator[Event]:
+def events_of(lines: Iterator[str]) -> Iterator[Event]:
     """Server-sent events out of lines; an event that was cut off before its blank line is none (WHATWG HTML, 9.2.6)."""
     fields: dict[str, str] = {}
     for line in lines:

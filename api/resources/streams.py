@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from flask import Blueprint, Response, request
 from flask_sse import Message
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from api import context
 from api.answers import made
@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 EXTENSION = "streams"
 RETRY_MILLISECONDS = 2_000
 
-Position = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+def _digits(given: object) -> object:
+    """Left to itself, pydantic takes "5.0", " 5" and "1_0" for numbers."""
+    if isinstance(given, str) and not (given.isascii() and given.isdigit()):
+        raise ValueError("only digits are a number here")
+    return given
+
+
+Position = Annotated[int, Field(ge=0, le=2**31 - 1), BeforeValidator(_digits)]
 _POSITION: TypeAdapter[int] = TypeAdapter(Position)
 
 
@@ -161,17 +169,22 @@ def _last_event_id(wanted: StreamParameters) -> int | None:
 
 
 def _is_past_the_end(events: EventLog, task_id: str, position: int) -> bool:
-    """Whether nothing comes after `position`, since it is the `complete` that the task ended with.
+    """Whether nothing comes after `position`, since the task ended with the `complete` there, or before it.
 
     Raises:
-        MalformedRequestError: there is no such event, and numbers are never given out ahead.
+        MalformedRequestError: the task goes on and has no such event yet; numbers are never given out ahead.
     """
     if position == 0:
         return False
     at = events.after(task_id, position - 1, 1)
+    if at and at[0].type != "complete":
+        return False
+    end = events.ended_at(task_id)
+    if end is not None and end <= position:
+        return True
     if not at:
         raise MalformedRequestError("This task has no event of that number yet: it cannot have been seen.")
-    return at[0].type == "complete" and events.ended_at(task_id) == position
+    return False
 
 
 def wire_format(asked: Literal["sse", "ndjson"] | None) -> Format:

@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Annotated, Any, Generic, LiteralString, TypeVar
 
 from pydantic import (
@@ -91,6 +91,10 @@ def _in_utc(instant: datetime) -> datetime:
         raise PydanticCustomError("instant_out_of_range", "Input should be within the years 1 to 9999") from None
 
 
+def _cut(amount: Decimal) -> Decimal:
+    return amount.quantize(Decimal("1e-9"), ROUND_DOWN)
+
+
 def _exactly(value: object) -> Decimal:
     """The decimal that the number reads as; not a string, which pydantic would take as well."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
@@ -126,8 +130,9 @@ GivenInstant = Annotated[
 Budget = Annotated[
     Decimal,
     BeforeValidator(_exactly),
-    Field(ge=0, le=1_000_000_000, decimal_places=9, description="in US dollars, with at most nine decimals"),
-    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1_000_000_000, "multipleOf": 1e-9}),
+    Field(ge=0, le=1_000_000_000, description="in US dollars; what lies beyond nine decimals is cut off"),
+    AfterValidator(_cut),  # not refused: for most validators, 0.5 is no multiple of 1e-9
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1_000_000_000}),
 ]
 JsonObject = Annotated[
     dict[str, Any],

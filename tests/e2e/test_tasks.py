@@ -1,32 +1,20 @@
 """The main job from outside: a task goes in over HTTP, agents work on it, and its result and stream come out."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.sandbox import Sandbox, start_sandbox
-from tests.system import Event, Up, eventually, mesh_up
+from tests.sandbox import Sandbox
+from tests.system import Event, Up, eventually
 
 SPECIALISTS = {"Content Specialist", "Design Specialist", "Analytics Specialist", "Personalization Specialist"}
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("e2e-tasks")]
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with start_sandbox(latency=0.2) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def up(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with mesh_up(tmp_path_factory.mktemp("system") / "home", sandbox.env) as running:
-        yield running
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("e2e-site")]
 
 
 def test_a_task_goes_from_submission_to_its_result(up: Up, sandbox: Sandbox) -> None:
     """The default network's coordinator plans, four specialists work at once, the coordinator puts it together."""
+    sandbox.latency(0.2)
     client = up.client
     network_id = client.network()
     context = {"product_name": "TrailMate", "target_audience": "hikers", "key_features": ["offline maps"]}
@@ -47,6 +35,7 @@ def test_a_task_goes_from_submission_to_its_result(up: Up, sandbox: Sandbox) -> 
     assert client.ask("GET", f"/networks/{network_id}/memory")["items"]
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_its_stream_tells_the_whole_story_in_order(up: Up) -> None:
     network_id = up.client.network()
     task_id = up.client.submit(network_id)

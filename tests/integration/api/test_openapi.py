@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # comes without types, by way of litellm
 
 from api.examples import AGENT_ID, KEY_ID, MEMORY_ID, NETWORK_ID, TASK_ID
 from tests.fuzz import fuzz
@@ -12,7 +13,7 @@ from tests.integration.api.conftest import Service
 pytestmark = pytest.mark.timeout(90)
 
 
-def test_every_example_is_a_request_that_works(service: Service) -> None:
+def test_every_example_is_a_request_that_is_answered_as_documented(service: Service) -> None:
     document = service.client().get("/openapi.json").json()
     ann = service.user("ann@example.com", "read", "write", "create", "delete")
     ids = _made(document, service.admin, ann)
@@ -27,9 +28,14 @@ def test_every_example_is_a_request_that_works(service: Service) -> None:
         client = service.admin if operation["tags"] == ["security"] else ann
         request = _request(client, method, path, operation, ids)
         answer = client.send(request, stream=True)
-        answer.close()
         assert str(answer.status_code) in operation["responses"], operation["operationId"]
         assert answer.is_success, operation["operationId"]
+        described = operation["responses"][str(answer.status_code)].get("content", {}).get("application/json")
+        if described is not None:
+            answer.read()
+            schema = described["schema"] | {"components": document["components"]}
+            Draft202012Validator(schema).validate(answer.json())
+        answer.close()
 
 
 def _made(document: dict[str, Any], admin: httpx.Client, ann: httpx.Client) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -16,17 +17,31 @@ class Seen:
     kinds: list[str] = field(default_factory=list)
     retries: list[int] = field(default_factory=list)
     comments: list[str] = field(default_factory=list)
+    connections: int = 0
+    _fields: dict[str, str] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """A connection begins: what was cut off before its blank line never came (WHATWG HTML, 9.2.6)."""
+        self.connections += 1
+        self._fields.clear()
 
     def line(self, line: str) -> None:
         name, _, value = line.partition(":")
-        if name == "id":
-            self.numbers.append(int(value))
-        elif name == "event":
-            self.kinds.append(value)
+        if not line:
+            self._event()
         elif name == "retry":
             self.retries.append(int(value))
-        elif not name and value:
+        elif name:
+            self._fields[name] = value
+        else:
             self.comments.append(value.strip())
+
+    def _event(self) -> None:
+        if "event" in self._fields:
+            self.kinds.append(self._fields["event"])
+        if "id" in self._fields:
+            self.numbers.append(int(self._fields["id"]))
+        self._fields.clear()
 
 
 def read(url: str, *, last: int | None = None, seen: Seen | None = None) -> Seen:
@@ -35,20 +50,22 @@ def read(url: str, *, last: int | None = None, seen: Seen | None = None) -> Seen
     headers = {} if last is None else {"Last-Event-ID": str(last)}
     with httpx.stream("GET", url, headers=headers, timeout=30) as response:
         assert response.status_code == 200, response.read()
+        seen.begin()
         for line in response.iter_lines():
             seen.line(line)
     return seen
 
 
-async def follow(session: aiohttp.ClientSession, url: str, seen: Seen, *, hang_up: float = 0.0) -> None:
-    """Read to the end through any number of connections, hanging up by chance after a line."""
+async def follow(session: aiohttp.ClientSession, urls: Sequence[str], seen: Seen, *, hang_up: float = 0.0) -> None:
+    """Read to the end through any number of connections, each to any of `urls`, hanging up by chance after an event."""
     while True:
         headers = {"Last-Event-ID": str(seen.numbers[-1])} if seen.numbers else {}
         try:
-            async with session.get(url, headers=headers) as response:
+            async with session.get(random.choice(urls), headers=headers) as response:
                 if response.status == 204:
                     return
                 assert response.status == 200, await response.text()
+                seen.begin()
                 while line := await response.content.readline():
                     seen.line(line.decode().rstrip("\n"))
                     if line == b"\n" and random.random() < hang_up:

@@ -1,4 +1,7 @@
-"""Many readers, while announcements are lost or late, callers hang up, and Redis dies, hangs and forgets."""
+"""Many readers, while announcements are lost or late, callers hang up, and Redis dies, hangs and forgets.
+
+The short form; `make chaos` runs the long one, with whole tasks and two APIs.
+"""
 
 import asyncio
 import time
@@ -22,12 +25,12 @@ def test_200_readers_get_every_event_once_in_order_whatever_happens(
     server: StreamServer, work: Work, redis: MortalRedis
 ) -> None:
     tasks = [work.task() for _ in range(10)]
-    everybody = [(server.events(tasks[number % len(tasks)]), Seen()) for number in range(200)]
+    everybody = [([server.events(tasks[number % len(tasks)])], Seen()) for number in range(200)]
 
     async def reading() -> None:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as session:
-            await asyncio.gather(*(follow(session, url, seen, hang_up=0.02) for url, seen in everybody))
+            await asyncio.gather(*(follow(session, urls, seen, hang_up=0.02) for urls, seen in everybody))
 
     with ThreadPoolExecutor() as pool:
         readers = pool.submit(asyncio.run, reading())

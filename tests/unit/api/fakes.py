@@ -20,7 +20,7 @@ from mesh.db.idempotency import Attempt, Kept
 from mesh.db.unit_of_work import UnitOfWork
 from mesh.errors import KeyReusedError, NotFoundError, UnauthenticatedError
 from mesh.health import Counts, HealthReport
-from mesh.memory.service import MemoryView, NewMemory, Source
+from mesh.memory.views import MemoryView, NewMemory, Source
 from mesh.networks.views import AgentConfig, AgentView, NetworkView, NewNetwork
 from mesh.security.keys import KeyView
 from mesh.security.principal import Principal, Role, Scope
@@ -152,6 +152,11 @@ class FakeMemory(Recorder):
         return memory_view(network_id, new, 1)
 
     def list(self, _principal: Principal, network_id: str, *, limit: int, **_: object) -> Sequence[MemoryView]:
+        return [memory_view(network_id, NewMemory("x"), number) for number in range(limit)]
+
+    def search(
+        self, _principal: Principal, network_id: str, _query: str, *, limit: int, **_: object
+    ) -> Sequence[MemoryView]:
         return [memory_view(network_id, NewMemory("x"), number) for number in range(limit)]
 
     def change(self, *asked: object, if_version: object) -> MemoryView:
