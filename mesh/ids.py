@@ -1,5 +1,6 @@
 """Identifiers: `<kind>_<ULID in lower case>`, sortable by the time they were made."""
 
+from datetime import datetime
 from typing import Literal
 
 from ulid import ULID
@@ -7,6 +8,17 @@ from ulid import ULID
 Kind = Literal["network", "agent", "task", "step", "memory", "key", "event", "call", "worker", "generation"]
 
 
+# A ULID has 48 bits of time.
+LATEST_MILLISECONDS = 2**48 - 1
+
+
 def new_id(kind: Kind) -> str:
     """A fresh identifier; unique without coordination (80 random bits a millisecond)."""
     return f"{kind}_{str(ULID()).lower()}"
+
+
+def first_id(kind: Kind, at: datetime, *, plus_seconds: int = 0) -> str:
+    """The least identifier that can be made so long after `at`; for finding what was made since."""
+    milliseconds = int(at.timestamp() + plus_seconds) * 1000
+    in_range = min(max(0, milliseconds), LATEST_MILLISECONDS)
+    return f"{kind}_{str(ULID(in_range.to_bytes(6) + bytes(10))).lower()}"

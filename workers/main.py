@@ -9,7 +9,9 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Event, Timer
 
 import structlog
@@ -18,7 +20,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from celery.worker.consumer import Consumer
 
 from mesh import clock
-from mesh.bootstrap import Mesh, build, build_execution, build_generator, build_sweep
+from mesh.bootstrap import Mesh, build, build_embedding, build_execution, build_generator, build_sweep
 from mesh.config import load
 from mesh.db.leader import SWEEP, SessionLock
 from mesh.dispatch.queues import CONTROL, GENERATE, of_pool
@@ -76,10 +78,11 @@ def main(pool: Pool) -> None:
     logging.configure(settings.log_level)
     if not pool.control:  # there a token waits for its turn, with little else at work
         sys.setswitchinterval(SWITCH_SECONDS)
-    mesh = build(settings, name="mesh-control" if pool.control else "mesh-worker", prepares=not pool.control)
+    mesh = build(settings, name="mesh-control" if pool.control else "mesh-worker", prepared_only=not pool.control)
     holder = Holder(new_id("worker"), "worker", socket.gethostname(), os.getpid(), pool.queues, pool.slots)
     app = celery_app.create(settings, pool.queues)
-    execution = _register(app, mesh, pool, holder)
+    refreshed = [mesh.performance.refresh]
+    execution = _register(app, mesh, pool, holder, refreshed)
     engine = mesh.database.engine
     heart = Heart(
         holder,
@@ -88,7 +91,7 @@ def main(pool: Pool) -> None:
         leadership=SessionLock(engine, SWEEP),
         sweep=build_sweep(mesh),
         in_flight=execution.in_flight if execution else None,
-        refresh=mesh.performance.refresh,
+        refresh=partial(_refresh, refreshed),
     )
     _connect_signals(heart, execution)
     _settle_memory()
@@ -107,15 +110,28 @@ def main(pool: Pool) -> None:
         mesh.live.flush(FLUSH_SECONDS)
 
 
+def _refresh(refreshed: Sequence[Callable[[], None]]) -> None:
+    for refresh in refreshed:
+        refresh()
+
+
 def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD)
 
 
-def _register(app: Celery, mesh: Mesh, pool: Pool, holder: Holder) -> Execution | None:
+def _register(
+    app: Celery, mesh: Mesh, pool: Pool, holder: Holder, refreshed: list[Callable[[], None]]
+) -> Execution | None:
+    """Add the pool's jobs to `app`, and to `refreshed` what is done every two seconds for them."""
     if pool.control:
-        control.register(app, mesh.purge, mesh.rollup)
+        if meaning := build_embedding(mesh):
+            embedding, answers = meaning
+            control.register(app, mesh.purge, mesh.rollup, embedding=embedding, answers=answers)
+            refreshed.append(answers.announce)
+        else:
+            control.register(app, mesh.purge, mesh.rollup)
         generator = build_generator(mesh, worker_id=holder.worker_id)
         generate.register(app, generator)
         _warm_up_later(generator)

@@ -1,5 +1,7 @@
 """Shared memory of a network: POST, GET, PATCH, DELETE .../memory."""
 
+from collections.abc import Sequence
+
 from flask import Blueprint, Response
 
 from api.answers import answer, expected_versions, made, tagged
@@ -9,6 +11,7 @@ from api.pagination import page
 from api.request import body, no_parameters, parameters
 from api.schemas.base import Page
 from api.schemas.memory import AddMemory, ChangeMemory, ListMemory, MemoryItem
+from mesh.memory.views import Filters, MemoryView
 
 blueprint = Blueprint("memory", __name__)
 
@@ -26,22 +29,15 @@ def add(within: Transaction, network_id: str) -> Response:
 def list_(network_id: str) -> Response:
     """Items, newest first; with `query` the best ones, which are one page."""
     asked = parameters(ListMemory)
-    return page(
-        Page[MemoryItem],
-        asked,
-        lambda limit, before: mesh().memory.list(
-            principal(),
-            network_id,
-            limit=limit,
-            before=before,
-            type=asked.type,
-            query=asked.query,
-            min_confidence=asked.min_confidence,
-            task_id=asked.task_id,
-        ),
-        lambda view: view.memory_id,
-        ranked=asked.query is not None,
-    )
+    filters = Filters(asked.type, asked.min_confidence, asked.task_id)
+
+    def fetch(limit: int, before: str | None) -> Sequence[MemoryView]:
+        if asked.query is None:
+            return mesh().memory.list(principal(), network_id, limit=limit, before=before, filters=filters)
+        return mesh().memory.search(principal(), network_id, asked.query, limit=limit, filters=filters)
+
+    ranked = asked.query is not None
+    return page(Page[MemoryItem], asked, fetch, lambda view: view.memory_id, ranked=ranked)
 
 
 @blueprint.get("/networks/<network_id>/memory/<memory_id>")

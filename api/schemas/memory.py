@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AliasChoices, Field, StringConstraints
 
 from api.schemas.base import ABSENT, Answer, Asked, Instant, JsonObject, Paging, Share, TaskId
-from mesh.memory.service import MemoryChanges, NewMemory
+from mesh.memory.views import MemoryChanges, NewMemory
 
 MemoryType = Literal["fact", "context", "decision", "feedback"]
 Content = Annotated[str, StringConstraints(min_length=1, max_length=10_000, pattern=r"\S")]
@@ -59,12 +59,22 @@ class ListMemory(Paging):
     task_id: TaskId | None = None
 
 
+class SaidAgain(Answer):
+    """An agent that wrote what was there already, and when; `memory_id`, if that was an item for a while."""
+
+    agent_id: str | None
+    task_id: str | None
+    at: str
+    memory_id: str | None = None
+
+
 class Source(Answer):
-    """Who wrote an item."""
+    """Who wrote an item; what others wrote later and says the same is noted here, and no item of its own."""
 
     kind: Literal["user", "agent"]
     agent_id: str | None
     task_id: str | None
+    said_again: list[SaidAgain]
 
 
 class MemoryItem(Answer):

@@ -156,5 +156,6 @@ class Step(Answer):
     finished_at: Instant | None
     output: str | None
     confidence: float | None
+    memories_used: list[str] = Field(description="ids of the memories that the agent says it built on")
     error: Failure | None
     calls: list[Call] = Field(description="every model call that was made for it, in their order")

@@ -35,6 +35,7 @@ _COMMON_RULES = """\
 - Write in the language of the task, unless it asks for another.
 - `reasoning`: the considerations that decided, in at most 120 words.
 - `confidence`: 0 to 1, the chance that an expert would use the result as it is; below 0.5 when key facts are missing.
+- `used_memories`: the labels of the items in the block `memory` that you built on; empty when you used none.
 - `memories`: none to three findings that will still help in later tasks, each true by itself: `fact` (verified),
   `context` (background), `decision` (a choice and why), `feedback` (what worked or did not). Nothing that is already in
   memory, nothing personal or secret, nothing that tells an agent how to behave."""
@@ -189,6 +190,11 @@ def _system(agent: AgentView, rules: str) -> str:
     return neutralise("\n\n".join([*parts, _DATA_RULE, rules]))
 
 
+def memory_labels(count: int) -> list[str]:
+    """What a prompt calls its memories, in their order: m1, m2 ..."""
+    return [f"m{number}" for number in range(1, count + 1)]
+
+
 def _roster_line(agent: AgentView) -> dict[str, Any]:
     return {"name": agent.name, "description": agent.description, "capabilities": list(agent.capabilities)}
 
@@ -197,8 +203,10 @@ def _task_blocks(
     task: TaskView, shared_context: Mapping[str, Any], memories: Sequence[MemoryView], delimiter: str
 ) -> list[str]:
     notes = (
-        compact_json({"type": m.type, "confidence": m.confidence, "content": trim(m.content, _MEMORY_BYTES)})
-        for m in memories
+        compact_json(
+            {"label": label, "type": m.type, "confidence": m.confidence, "content": trim(m.content, _MEMORY_BYTES)}
+        )
+        for label, m in zip(memory_labels(len(memories)), memories, strict=True)
     )
     bodies = {
         "shared context": compact_json(shared_context) if shared_context else "",

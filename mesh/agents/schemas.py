@@ -71,6 +71,8 @@ class Decision(_Model):
     task_complete: bool
     subtasks: Annotated[list[Subtask], Field(max_length=MAX_SUBTASKS)]
     memories: list[MemoryNote]
+    # Labels of the prompt's memories; a reply is none the worse for leaving them out.
+    used_memories: list[str] = Field(default_factory=list)
     content: Text
     explanation: Text
     confidence: Confidence
@@ -83,6 +85,7 @@ class Reply(_Model):
     result: Result
     confidence: Confidence
     memories: list[MemoryNote]
+    used_memories: list[str] = Field(default_factory=list)  # as above
 
 
 _String: dict[str, Any] = {"type": "string"}
@@ -104,6 +107,7 @@ def decision_schema(agent_names: Collection[str]) -> dict[str, Any]:
             task_complete={"type": "boolean"},
             subtasks=_list(subtask),
             memories=_memories(),
+            used_memories=_list(_String),
             content=_String,
             explanation=_String,
             confidence=_Number,
@@ -113,8 +117,16 @@ def decision_schema(agent_names: Collection[str]) -> dict[str, Any]:
 
 def reply_schema() -> dict[str, Any]:
     """The specialists' schema, as `response_format["json_schema"]` takes it."""
-    fields = _object(reasoning=_String, result=_String, confidence=_Number, memories=_memories())
-    return _named("mesh_reply", fields)
+    return _named(
+        "mesh_reply",
+        _object(
+            reasoning=_String,
+            result=_String,
+            confidence=_Number,
+            memories=_memories(),
+            used_memories=_list(_String),
+        ),
+    )
 
 
 def parse_decision(text: str, agent_names: Collection[str], *, must_conclude: bool = False) -> Decision:

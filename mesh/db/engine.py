@@ -5,7 +5,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from mesh.db.prepared import PREPARES, SESSION_OPTIONS
+from mesh.db.prepared import SESSION_OPTIONS, WHOLE_SESSION
 from mesh.errors import ConfigurationError
 
 # At most 10 connections a process (and up to two for leadership, which are among them); docs/operations.md has the sum.
@@ -22,10 +22,10 @@ _SESSION_OPTIONS = (
 )
 
 
-def create(url: str, *, name: str, prepares: bool = False) -> Engine:
+def create(url: str, *, name: str, prepared_only: bool = False) -> Engine:
     """An engine for `url` (`postgresql://...`); `name` is what `pg_stat_activity` shows.
 
-    `prepares` is for workers: see `mesh.db.prepared`.
+    `prepared_only` is for agents' workers: see `mesh.db.prepared`.
 
     Raises:
         ConfigurationError: there is no URL, or it is not PostgreSQL's.
@@ -36,7 +36,7 @@ def create(url: str, *, name: str, prepares: bool = False) -> Engine:
         )
     return create_engine(
         _parsed(url).set(drivername="postgresql+psycopg2"),
-        execution_options={PREPARES: prepares},
+        execution_options={WHOLE_SESSION: prepared_only},
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
         pool_timeout=30,
@@ -46,7 +46,7 @@ def create(url: str, *, name: str, prepares: bool = False) -> Engine:
             "application_name": name,
             "connect_timeout": 3,
             "connection_factory": _Session,
-            "options": f"{_SESSION_OPTIONS} {SESSION_OPTIONS}" if prepares else _SESSION_OPTIONS,
+            "options": f"{_SESSION_OPTIONS} {SESSION_OPTIONS}" if prepared_only else _SESSION_OPTIONS,
             # A server that vanished without a word is noticed within about 10 s.
             "keepalives_idle": 5,
             "keepalives_interval": 2,

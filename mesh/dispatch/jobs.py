@@ -13,14 +13,14 @@ from mesh.errors import UnavailableError
 class Jobs:
     """Sends jobs to Celery's broker."""
 
-    def __init__(self, broker_url: str) -> None:
-        self._celery = producer("mesh-jobs", broker_url)
+    def __init__(self, broker_url: str, *, timeout_seconds: float | None = None) -> None:
+        self._celery = producer("mesh-jobs", broker_url, timeout_seconds=timeout_seconds)
 
     def send(self, name: str, payload: Mapping[str, Any], *, queue: str, expires_seconds: float) -> None:
         """Put the job `name` into `queue`; no worker begins it later than `expires_seconds` from now.
 
         Raises:
-            UnavailableError: the broker did not take it in 2 s.
+            UnavailableError: the broker did not take it in 2 s, or what was given.
         """
         try:
             self._celery.send_task(

@@ -34,13 +34,16 @@ REST_SECONDS = 5.0
 BROKER_ERRORS = (BrokerError, RedisError, OSError)
 
 
-def producer(name: str, broker_url: str) -> Celery:
-    """A Celery app that only sends, and never for long."""
+def producer(name: str, broker_url: str, *, timeout_seconds: float | None = None) -> Celery:
+    """A Celery app that only sends, and never for long: for 2 s at most, or what is given."""
+    timeouts = {}
+    if timeout_seconds is not None:
+        timeouts = {"socket_timeout": timeout_seconds, "socket_connect_timeout": timeout_seconds}
     app = Celery(name, broker=broker_url, set_as_current=False)
     app.conf.update(
         task_publish_retry=False,
         task_ignore_result=True,
-        broker_transport_options=PUBLISH_TRANSPORT_OPTIONS,
+        broker_transport_options=PUBLISH_TRANSPORT_OPTIONS | timeouts,
         broker_pool_limit=10,
     )
     return app

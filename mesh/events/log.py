@@ -27,22 +27,32 @@ class StoredEvent:
     data: dict[str, Any]
 
 
-def appending(condition: str = "") -> str:
+# SQL for the events of a `Batch`.
+GIVEN = "CAST(:events AS jsonb)"
+
+
+def appending(condition: str = "", *, events: str = GIVEN) -> str:
     """The CTEs that store a `Batch`: `numbered` (the task's row, with the number `before` the first) and `logged`.
 
-    `condition` is SQL for "only if"; without a row in `numbered` nothing was stored.  For statements that do more in
-    one round trip: while the task's row is locked, the task's other steps wait.
+    `condition` is SQL for "only if"; without a row in `numbered` nothing was stored.  `events` is SQL for what is
+    stored, if that is not as it was given.  For statements that do more in one round trip: while the task's row is
+    locked, the task's other steps wait.
     """
     return f"""
     numbered AS (
         UPDATE tasks SET last_sequence = last_sequence + :count
         WHERE id = :task_id {f"AND {condition}" if condition else ""}
         RETURNING id, network_id, owner, priority, status, run, iterations, last_sequence - :count AS before
-    ), logged AS (
+    ), {logging(events)}"""  # noqa: S608  # built from constants of ours
+
+
+def logging(events: str = GIVEN) -> str:
+    """The CTE `logged`, which stores a `Batch` after the number `before` of `numbered`: the task's row."""
+    return f"""logged AS (
         INSERT INTO events (task_id, sequence, type, data, created_at)
         SELECT :task_id, numbered.before + new.place, new.type, new.data, :now
         FROM numbered,
-             ROWS FROM (jsonb_to_recordset(CAST(:events AS jsonb)) AS (type text, data jsonb))
+             ROWS FROM (jsonb_to_recordset({events}) AS (type text, data jsonb))
                  WITH ORDINALITY AS new (type, data, place)
     )"""  # noqa: S608  # built from constants of ours
 

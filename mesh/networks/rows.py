@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, true, update
 
-from mesh.db.tables import agents, memories, networks, steps, tasks
+from mesh.db.tables import agents, network_counts, networks, steps
 from mesh.ids import new_id
 from mesh.networks.views import AgentConfig, AgentView, NetworkView
 
@@ -77,11 +77,19 @@ def agent_views(connection: Connection, network_ids: Sequence[str], agent_id: st
 
 
 def network_views(connection: Connection, network_ids: Sequence[str]) -> list[NetworkView]:
-    """The networks named, newest first, with one query for the agents of all of them."""
-    task_count = select(func.count()).where(tasks.c.network_id == networks.c.id).scalar_subquery()
-    memory_count = select(func.count()).where(memories.c.network_id == networks.c.id).scalar_subquery()
+    """The networks named, newest first, with one query for the agents of all of them.
+
+    Counts are sums of a few rows (the primary key of network_counts), however many there are to be counted.
+    """
+    counts = (
+        select(func.coalesce(func.sum(network_counts.c.tasks), 0).label("tasks"))
+        .add_columns(func.coalesce(func.sum(network_counts.c.memories), 0).label("memories"))
+        .where(network_counts.c.network_id == networks.c.id)
+        .lateral()
+    )
     query = (
-        select(networks, task_count.label("task_count"), memory_count.label("memory_count"))
+        select(networks, counts.c.tasks.label("task_count"), counts.c.memories.label("memory_count"))
+        .join(counts, true())
         .where(networks.c.id.in_(network_ids))
         .order_by(networks.c.id.desc())
     )
@@ -101,8 +109,8 @@ def network_views(connection: Connection, network_ids: Sequence[str]) -> list[Ne
             timeout_seconds=row.timeout_seconds,
             model_selection=row.model_selection,
             agent_count=len(members[row.id]),
-            task_count=row.task_count,
-            memory_count=row.memory_count,
+            task_count=int(row.task_count),
+            memory_count=int(row.memory_count),
             created_at=row.created_at,
             updated_at=row.updated_at,
             version=row.version,

@@ -7,7 +7,7 @@ from sqlalchemy import Column, Connection, delete, exists, func, select
 
 from mesh.costs.budgets import Kind
 from mesh.db.idempotency import KEPT_FOR
-from mesh.db.tables import budgets, idempotency_keys, memories, networks, tasks
+from mesh.db.tables import budgets, idempotency_keys, memories, network_counts, networks, tasks
 from mesh.db.unit_of_work import Database
 
 log = structlog.get_logger(__name__)
@@ -42,6 +42,7 @@ class Purge:
             removal = delete(networks).where(networks.c.deleted_at.is_not(None), empty).returning(networks.c.id)
             gone = work.connection.execute(removal).scalars().all()
             _remove_budgets(work.connection, gone)
+            work.connection.execute(delete(network_counts).where(network_counts.c.network_id.in_(gone)))
         if gone:
             log.info("networks_purged", count=len(gone))
         return len(gone)

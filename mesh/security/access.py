@@ -20,6 +20,18 @@ def accessible(principal: Principal) -> ColumnElement[bool]:
     return and_(networks.c.deleted_at.is_(None), own)
 
 
+# The same as SQL for statements that are prepared; `accessible_values` are its parameters.
+ACCESSIBLE = """
+    networks.deleted_at IS NULL AND (:everyone OR networks.owner = :user_id OR networks.id = ANY(:granted))
+"""
+ACCESSIBLE_TYPES = {"everyone": "boolean", "granted": "text[]"}
+
+
+def accessible_values(principal: Principal) -> dict[str, Any]:
+    """The parameters of `ACCESSIBLE`."""
+    return {"everyone": principal.is_admin, "user_id": principal.user_id, "granted": list(principal.networks)}
+
+
 def require(
     connection: Connection, principal: Principal, network_id: str, *, keep: bool = False, change: bool = False
 ) -> Row[Any]:

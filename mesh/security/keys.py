@@ -15,6 +15,7 @@ from mesh import clock as clocks
 from mesh.clock import Clock
 from mesh.config import Settings
 from mesh.db import engine as engines
+from mesh.db.prepared import Prepared
 from mesh.db.tables import api_keys
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.errors import InvalidInputError, NotFoundError, Problem, UnauthenticatedError
@@ -29,17 +30,13 @@ _PURPOSE = "api-key"
 _USED_EVERY = timedelta(minutes=1)
 _REFUSED = "The API key does not hold: it is malformed, unknown, expired or revoked."
 
-_BY_ID = select(
-    api_keys.c.user_id,
-    api_keys.c.role,
-    api_keys.c.scopes,
-    api_keys.c.networks,
-    api_keys.c.digest,
-    api_keys.c.secret_version,
-    api_keys.c.expires_at,
-    api_keys.c.revoked_at,
-    api_keys.c.last_used_at,
-).where(api_keys.c.id == bindparam("key_id"))
+# Every request asks this, by the primary key.
+_BY_ID = Prepared(
+    """
+    SELECT user_id, role, scopes, networks, digest, secret_version, expires_at, revoked_at, last_used_at
+    FROM api_keys WHERE id = :key_id
+    """
+)
 
 # Of many requests at once one writes; the others pass it by instead of waiting for its lock.
 _NOTE_USE = (
@@ -129,7 +126,7 @@ class Keys:
         if key_id is None:
             raise UnauthenticatedError(_REFUSED)
         with self._database.begin(atomic=False) as work:
-            row = work.connection.execute(_BY_ID, {"key_id": key_id}).first()
+            row = _BY_ID.execute(work.connection, {"key_id": key_id}).first()
             if row is None or not self._keyring.holds(_PURPOSE, key, row.digest, row.secret_version):
                 raise UnauthenticatedError(_REFUSED)
             if row.revoked_at is not None or row.expires_at <= now:
@@ -145,7 +142,7 @@ class Keys:
             UnauthenticatedError: it is unknown, revoked or expired.
         """
         with self._database.begin(atomic=False) as work:
-            row = work.connection.execute(_BY_ID, {"key_id": key_id}).first()
+            row = _BY_ID.execute(work.connection, {"key_id": key_id}).first()
         if row is None or row.revoked_at is not None or row.expires_at <= self._clock():
             raise UnauthenticatedError(_REFUSED)
         return _principal(row, key_id)

@@ -13,7 +13,7 @@ from mesh.costs import accounts
 from mesh.costs.ledger import Spender
 from mesh.db.prepared import Prepared
 from mesh.errors import AgentRemovedError, StepLostError
-from mesh.memory.service import recall
+from mesh.memory.recall import recall
 from mesh.models.calls import Preferences
 from mesh.tasks.claims import Claim
 from mesh.tasks.states import StepKind, TaskStatus
@@ -103,7 +103,7 @@ def prepare(connection: Connection, claim: Claim, *, worker_id: str, now: dateti
         "shared_context": task.shared_context,
         "memories": [
             MemoryView(item.memory_id, item.type, item.content, item.confidence)
-            for item in recall(connection, task.network_id, about, now=now)
+            for item in recall(connection, task.network_id, claim.task_id, about, now=now)
         ],
     }
     finished = [_finished_step(step) for step in task.finished or ()]

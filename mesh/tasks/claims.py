@@ -122,9 +122,12 @@ def claim(connection: Connection, *, queue: str, worker_id: str, now: datetime) 
     return None
 
 
-# Each ready one gets a turn as it is stored; several of one owner in one queue get one after the other.
-_INSERT = Prepared(
-    f"""
+def inserting(rows: str) -> str:
+    """SQL that stores `rows`: a JSON array, each by the names of the columns.
+
+    Each ready one gets a turn as it is stored; several of one owner in one queue get one after the other.
+    """
+    return f"""
     INSERT INTO steps (
         id, task_id, owner, queue, kind, iteration, key, agent_id, agent_name, agent_type, description, depends_on,
         state, priority, turn, error, attempt, failures, losses, created_at)
@@ -134,14 +137,14 @@ _INSERT = Prepared(
         CASE WHEN state = 'ready' THEN {next_turn("new")}
             + {TURN} * (row_number() OVER (PARTITION BY queue, owner, state ORDER BY id) - 1) END,
         error, 0, 0, 0, :now
-    FROM jsonb_to_recordset(CAST(:steps AS jsonb)) AS new (
+    FROM jsonb_to_recordset({rows}) AS new (
         id text, task_id text, owner text, queue text, kind text, iteration int, key text, agent_id text,
         agent_name text, agent_type text, description text, depends_on text[], state text, priority smallint,
         error jsonb)
-    """,  # noqa: S608  # built from constants only
-    steps="jsonb",
-    now="timestamptz",
-)
+    """  # noqa: S608  # built from constants only
+
+
+_INSERT = Prepared(inserting(":steps"), steps="jsonb", now="timestamptz")
 
 
 def insert_steps(connection: Connection, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> list[str]:

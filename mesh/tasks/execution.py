@@ -189,7 +189,8 @@ class Execution:
                 atomic=False,
             )
             reply = self._ask(claim, briefing, cancellation)
-            return self._orchestrator.finish(claim, reply)
+            recalled = [memory.memory_id for memory in briefing.brief.memories]
+            return self._orchestrator.finish(claim, reply, recalled=recalled)
         except StepLostError as error:
             log.info("step_lost", reason=str(error))
             return []

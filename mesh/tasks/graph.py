@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, func, select, text, update
 
@@ -34,6 +34,22 @@ class Changes:
 
     events: list[types.Event] = field(default_factory=list)
     queues: list[str] = field(default_factory=list)
+
+
+class Owner(NamedTuple):
+    """What steps have of their task."""
+
+    id: str
+    owner: str
+    priority: int
+
+
+class Member(NamedTuple):
+    """What steps have of their agent."""
+
+    id: str
+    name: str
+    type: str
 
 
 _LOCK = text("SELECT * FROM tasks WHERE id = :id FOR NO KEY UPDATE")
@@ -159,9 +175,13 @@ def order_decision(connection: Connection, task: Row[Any], iteration: int, *, no
     """Store the coordinator's decision number `iteration` as a ready step; answers its queue."""
     members = _MEMBERS.execute(connection, {"network_id": task.network_id}).all()
     coordinator = next(member for member in members if member.type == COORDINATOR)
+    return insert_steps(connection, [decision_row(task, coordinator, iteration)], now=now)
+
+
+def decision_row(task: Row[Any] | Owner, coordinator: Row[Any] | Member, iteration: int) -> dict[str, Any]:
+    """The coordinator's decision number `iteration`, to be stored as a ready step."""
     planned = PlannedStep(f"decision_{iteration}", coordinator.name, "Decide what is to be done next.", ())
-    row = _row(task, planned, coordinator, StepKind.DECISION, iteration, frozenset())
-    return insert_steps(connection, [row], now=now)
+    return _row(task, planned, coordinator, StepKind.DECISION, iteration, frozenset())
 
 
 def add_steps(
@@ -188,9 +208,9 @@ def add_steps(
 
 
 def _row(
-    task: Row[Any],
+    task: Row[Any] | Owner,
     step: PlannedStep,
-    agent: Row[Any] | None,
+    agent: Row[Any] | Member | None,
     kind: StepKind,
     iteration: int,
     live_queues: frozenset[str],

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from mesh.agents.schemas import Decision
+from mesh.agents.prompts import memory_labels
+from mesh.agents.schemas import Decision, MemoryNote
 from mesh.agents.schemas import Reply as AgentReply
 from mesh.clock import Clock
 from mesh.costs import ledger
@@ -21,7 +22,9 @@ from mesh.db.prepared import Prepared
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.events import log, types
 from mesh.ids import new_id
-from mesh.memory.service import NewMemory, Source, remembering, remembering_values
+from mesh.memory.sameness import said
+from mesh.memory.views import NewMemory, Source
+from mesh.memory.writing import remembering, remembering_values
 from mesh.models.books import bill_of
 from mesh.models.calls import Reply
 from mesh.tasks import graph
@@ -54,9 +57,9 @@ class Orchestrator:
         self._wakeups = wakeups
         self._clock = clock
 
-    def finish(self, claim: Claim, reply: Reply[Any]) -> Sequence[str]:
-        """Store the reply of `claim` and what follows from it."""
-        return self._database.persist(lambda work: self._finish(work, claim, reply))
+    def finish(self, claim: Claim, reply: Reply[Any], *, recalled: Sequence[str] = ()) -> Sequence[str]:
+        """Store the reply of `claim` and what follows from it; `recalled` are the memories of its prompt, in order."""
+        return self._database.persist(lambda work: self._finish(work, claim, reply, recalled))
 
     def fail(self, claim: Claim, failure: Failure) -> Sequence[str]:
         """Note that the attempt failed: the step is tried again later, or its task goes on without it."""
@@ -104,11 +107,12 @@ class Orchestrator:
             changes = graph.end(work.connection, task, TaskStatus.FAILED, now=now, error=error)
             graph.publish(work, self._wakeups, task, changes, now=now)
 
-    def _finish(self, work: UnitOfWork, claim: Claim, reply: Reply[Any]) -> Sequence[str]:
+    def _finish(self, work: UnitOfWork, claim: Claim, reply: Reply[Any], recalled: Sequence[str]) -> Sequence[str]:
         now = self._clock()
-        notes = {new_id("memory"): NewMemory(note.content, note.type, note.confidence) for note in reply.value.memories}
+        notes = _notes(reply.value.memories)
         batch = log.Batch(claim.task_id, _happened(claim, reply, notes), at=now)
-        values = {**_reply_values(claim, reply, notes, now), **batch.values()}
+        used = _used(reply.value, recalled)
+        values = {**_reply_values(claim, reply, notes, now), **batch.values(), "used": used}
         task = _STORE.execute(work.connection, values).first()
         if task is None:
             return []
@@ -117,7 +121,11 @@ class Orchestrator:
             if claim.kind == StepKind.DECISION
             else _go_on(work.connection, task, now)
         )
-        self._wakeups.events(work, task.id, batch.stored(task.network_id, task.before))
+        stored = batch.stored(task.network_id, task.before)
+        for event in stored:
+            if event.data.get("memory_id") in (task.standing or ()):
+                event.data["memory_id"] = task.standing[event.data["memory_id"]]
+        self._wakeups.events(work, task.id, stored)
         graph.publish(work, self._wakeups, task, more, now=now)
         return more.queues
 
@@ -182,7 +190,8 @@ def _go_on(connection: Connection, task: Row[Any], now: datetime) -> Changes:
 
 
 # All that a reply changes for sure, in one round trip: while the task's row is locked, its other steps wait.  The
-# ledger is settled whatever became of the step, but after the task's row is locked, as everywhere.
+# ledger is settled whatever became of the step, but after the task's row is locked, as everywhere.  An event of what
+# the network knew already names the item that stands for it.
 _STORE = Prepared(
     f"""
     WITH alive AS (
@@ -190,12 +199,17 @@ _STORE = Prepared(
     ), {ledger.ending("id = :call_id AND (SELECT count(*) FROM alive) >= 0", ledger.BILLED)}
     , mine AS (
         UPDATE steps SET state = 'succeeded', output = :output, confidence = :confidence, model = :model,
-            error = NULL, finished_at = :now
+            memories_used = :used, error = NULL, finished_at = :now
         WHERE id = :step_id AND attempt = :attempt AND state = 'running' AND EXISTS (SELECT FROM alive)
         RETURNING id AS step_id
-    ), remembered AS ({remembering("mine, alive")}
-    ), {log.appending("EXISTS (SELECT FROM mine)")}
-    SELECT * FROM numbered
+    ), {remembering("mine, alive", merging=True)}, told AS (
+        SELECT jsonb_agg(
+            CASE WHEN stands IS NULL THEN event ELSE jsonb_set(event, '{{data,memory_id}}', to_jsonb(stands)) END
+            ORDER BY place) AS events
+        FROM jsonb_array_elements(CAST(:events AS jsonb)) WITH ORDINALITY AS given_events (event, place)
+        LEFT JOIN same ON same.id = event -> 'data' ->> 'memory_id'
+    ), {log.appending("EXISTS (SELECT FROM mine)", events="(SELECT events FROM told)")}
+    SELECT numbered.*, (SELECT jsonb_object_agg(id, stands) FROM same) AS standing FROM numbered
     """,  # noqa: S608  # built from constants of ours
     prompt_tokens="bigint",
     completion_tokens="bigint",
@@ -210,6 +224,7 @@ _STORE = Prepared(
     count="int",
     events="jsonb",
     memories="jsonb",
+    used="text[]",
 )
 
 _FAIL = text(
@@ -237,6 +252,25 @@ _NOT_BEGUN = text(
     WHERE id = :task_id AND status = 'processing'
     """
 )
+
+
+def _notes(given: Sequence[MemoryNote]) -> dict[str, NewMemory]:
+    """What an agent wants remembered, by the ids that it gets; what it says twice, it says once."""
+    best: dict[tuple[str, str], MemoryNote] = {}
+    for note in sorted(given, key=lambda note: note.confidence):
+        best[note.type, said(note.content)] = note
+    return {
+        new_id("memory"): NewMemory(note.content, note.type, note.confidence)
+        for note in given
+        if note is best[note.type, said(note.content)]
+    }
+
+
+def _used(value: Decision | AgentReply, recalled: Sequence[str]) -> list[str]:
+    """The memories that the agent says it used; labels that its prompt did not have are nothing."""
+    labels = set(value.used_memories)
+    named = zip(memory_labels(len(recalled)), recalled, strict=True)
+    return [memory_id for label, memory_id in named if label in labels]
 
 
 def _reply_values(claim: Claim, reply: Reply[Any], notes: Mapping[str, NewMemory], now: datetime) -> dict[str, Any]:

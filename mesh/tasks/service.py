@@ -4,28 +4,28 @@ api.resources.tasks -> here -> graph.  A submission is one transaction - task, f
 it a permit for a coordinator; answered means stored.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, text
+from sqlalchemy import Row, select
 
 from mesh.clock import Clock
 from mesh.costs import budgets
 from mesh.db.tables import networks, tasks
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, Problem
-from mesh.events import types
-from mesh.ids import new_id
+from mesh.ids import first_id
 from mesh.models.catalogue import Catalogue
 from mesh.security.access import accessible, require
 from mesh.security.principal import Principal, Role
-from mesh.tasks import graph
-from mesh.tasks.graph import Changes
+from mesh.tasks import graph, submission
 from mesh.tasks.states import ENDED_TASKS, TaskStatus
 from mesh.tasks.views import NewTask, StepView, TaskRef, TaskView, new_task_view, step_views, task_views
 from mesh.tasks.wakeups import Wakeups
+
+# An identifier is made after the instant that is stored as its task's, and not much later.
+_MADE_WITHIN_SECONDS = 60
 
 
 class Tasks:
@@ -49,18 +49,12 @@ class Tasks:
         now = self._clock()
         owner = _owner(principal, new)
         self._check(new, now)
-        with self._database.begin(within=within) as work:
-            network = require(work.connection, principal, network_id, keep=True)
-            task = _insert(work.connection, new, network, principal.key_id, owner, now)
+        with self._database.begin(atomic=new.budget_usd is not None, within=within) as work:
+            row, queues = submission.store(work.connection, principal, network_id, new, owner=owner, now=now)
             if new.budget_usd is not None:
-                budgets.limit(work.connection, budgets.Kind.TASK, task.id, new.budget_usd, now=now)
-            if not new.auto_process:
-                return new_task_view(task)
-            queues = graph.order_decision(work.connection, task, task.iterations, now=now)
-            started = Changes([types.Started(TaskStatus.PROCESSING, task.run)])
-            graph.publish(work, self._wakeups, task, started, now=now)
+                budgets.limit(work.connection, budgets.Kind.TASK, row.id, new.budget_usd, now=now)
             self._wakeups.permits(work, queues)
-            return new_task_view(task, steps_total=len(queues))
+            return new_task_view(row, steps_total=len(queues))
 
     def get(self, principal: Principal, network_id: str, task_id: str) -> TaskView:
         """One task; NotFoundError when it is not in that network, or not the principal's."""
@@ -85,16 +79,20 @@ class Tasks:
         created_from: datetime | None = None,
         created_to: datetime | None = None,
     ) -> list[TaskView]:
-        """The network's tasks, newest first, ids below `before` (ix_tasks_network_id_id)."""
+        """The network's tasks, newest first, ids below `before`.
+
+        By ix_tasks_network_id_id, or ix_tasks_network_id_status_id; times bound the ids, too, for their sake.
+        """
         query = select(tasks).where(tasks.c.network_id == network_id).order_by(tasks.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(tasks.c.id < before)
         if status is not None:
             query = query.where(tasks.c.status == status)
         if created_from is not None:
-            query = query.where(tasks.c.created_at >= created_from)
+            query = query.where(tasks.c.created_at >= created_from, tasks.c.id >= first_id("task", created_from))
         if created_to is not None:
-            query = query.where(tasks.c.created_at < created_to)
+            latest = first_id("task", created_to, plus_seconds=_MADE_WITHIN_SECONDS)
+            query = query.where(tasks.c.created_at < created_to, tasks.c.id < latest)
         with self._database.begin() as work:
             require(work.connection, principal, network_id)
             return task_views(work.connection, work.connection.execute(query).all())
@@ -170,45 +168,6 @@ def _owner(principal: Principal, new: NewTask) -> str:
     if principal.role is not Role.SERVICE:
         raise ForbiddenError("Only a service key may submit on behalf of a user.")
     return new.on_behalf_of
-
-
-# A task that is not held is started as it is stored: its first decision is ordered in the same transaction.
-_INSERT = text(
-    """
-    INSERT INTO tasks (
-        id, network_id, owner, key_id, status, task, context, priority, model_selection, budget_usd, deadline,
-        run, iterations, last_sequence, created_at, started_at, expires_at)
-    VALUES (
-        :id, :network_id, :owner, :key_id, :status, :task, CAST(:context AS jsonb), :priority,
-        CAST(:model_selection AS jsonb), :budget_usd, :deadline,
-        :run, :run, 0, :now, :started_at, :expires_at)
-    RETURNING *
-    """
-)
-
-
-def _insert(
-    connection: Connection, new: NewTask, network: Row[Any], key_id: str | None, owner: str, now: datetime
-) -> Row[Any]:
-    started = new.auto_process
-    values = {
-        "id": new_id("task"),
-        "network_id": network.id,
-        "owner": owner,
-        "key_id": key_id,
-        "status": TaskStatus.PROCESSING if started else TaskStatus.PENDING,
-        "task": new.task,
-        "context": json.dumps(dict(new.context)),
-        "priority": new.priority,
-        "model_selection": json.dumps({**network.model_selection, **new.model_selection}),
-        "budget_usd": new.budget_usd,
-        "deadline": new.deadline,
-        "run": 1 if started else 0,
-        "now": now,
-        "started_at": now if started else None,
-        "expires_at": graph.expiry(now, network.timeout_seconds, new.deadline) if started else None,
-    }
-    return connection.execute(_INSERT, values).one()
 
 
 def _find(work: UnitOfWork, principal: Principal, task_id: str, network_id: str | None = None) -> Row[Any]:

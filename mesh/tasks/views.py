@@ -93,6 +93,7 @@ class StepView:
     finished_at: datetime | None
     output: str | None
     confidence: float | None
+    memories_used: Sequence[str]
     error: Mapping[str, Any] | None
     calls: Sequence["CallView"]
 
@@ -224,6 +225,7 @@ def _step_view(row: Row[Any], calls: Sequence[Row[Any]]) -> StepView:
         finished_at=row.finished_at,
         output=row.output,
         confidence=row.confidence,
+        memories_used=row.memories_used,
         error=row.error,
         calls=[_call_view(call) for call in calls],
     )

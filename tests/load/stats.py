@@ -5,28 +5,15 @@ turn.  The small one is as it would be with as many users and networks, and fewe
 """
 
 import argparse
-import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from flask.testing import FlaskClient
-from pydantic import SecretStr
 from rich.console import Console
-from rich.table import Table
-from sqlalchemy import create_engine, make_url, text
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, text
 
-from api.app import create_app
-from mesh.bootstrap import Mesh, build
-from mesh.config import Settings
-from mesh.db.migrate import upgrade
-from mesh.embedded.postgres import Postgres
-from mesh.embedded.supervisor import Supervisor
-from mesh.security.principal import Role, Scope
+from tests.load.side_by_side import compared, server, side
 
 PATHS = ("/stats/cost", "/stats/usage", "/stats/cost?interval=day")
 USERS = 20
@@ -65,28 +52,6 @@ _DAYS = """
 console = Console()
 
 
-@dataclass(frozen=True)
-class Ledger:
-    """A database with `calls`, and the interface on top of it."""
-
-    calls: int
-    mesh: Mesh
-    client: FlaskClient
-    keys: dict[str, str]
-
-    def ask(self, path: str, caller: str) -> float:
-        """Ask once; answers the milliseconds."""
-        begun = time.perf_counter()
-        answer = self.client.get(f"/api/mesh{path}", headers={"X-API-Key": self.keys[caller]})
-        assert answer.status_code == 200, answer.text
-        return (time.perf_counter() - begun) * 1000
-
-    def count(self, table: str) -> int:
-        """How many rows a table has."""
-        with self.mesh.database.begin() as work:
-            return int(work.connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())  # noqa: S608  # ours
-
-
 def main() -> None:
     """Make both ledgers, ask in turn, print."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -95,64 +60,27 @@ def main() -> None:
     options.add_argument("--networks", type=int, default=40, help="networks that are at work all the time")
     options.add_argument("--runs", type=int, default=30, help="requests of each kind")
     given = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder, Supervisor() as services:
-        postgres = Postgres(Path(folder), durable=False)
-        postgres.prepare()
-        services.add(postgres.part())
-        services.wait_ready()
-        with (
-            _ledger(postgres.url, given.base, given.networks) as small,
-            _ledger(postgres.url, given.calls, given.networks) as large,
-        ):
-            _compare(small, large, given.runs)
+    fill = partial(_fill, given.networks)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        server(Path(folder)) as url,
+        side(url, given.base, fill) as small,
+        side(url, given.calls, fill) as large,
+    ):
+        days = f"{small.count('usage_daily'):,} and {large.count('usage_daily'):,} rows of days"
+        title = f"p50 of {given.runs}, ms; {days}"
+        questions = [(path, caller) for path in PATHS for caller in ("administrator", "one user")]
+        console.print(compared(small, large, questions, given.runs, title=title, of="calls"))
 
 
-def _compare(small: Ledger, large: Ledger, runs: int) -> None:
-    columns = ("", "caller", f"{small.calls:,} calls", f"{large.calls:,} calls", "ratio")
-    days = f"{small.count('usage_daily'):,} and {large.count('usage_daily'):,} rows of days"
-    table = Table(*columns, title=f"p50 of {runs}, ms; {days}")
-    for path in PATHS:
-        for caller in ("administrator", "one user"):
-            times: dict[int, list[float]] = {small.calls: [], large.calls: []}
-            for _ in range(runs):
-                for ledger in (small, large):
-                    times[ledger.calls].append(ledger.ask(path, caller))
-            few, many = (statistics.median(times[ledger.calls]) for ledger in (small, large))
-            table.add_row(path, caller, f"{few:.1f}", f"{many:.1f}", f"{many / few:.2f}")
-    console.print(table)
-
-
-@contextmanager
-def _ledger(server: str, calls: int, networks: int) -> Iterator[Ledger]:
-    name = f"ledger_{calls}"
-    with create_engine(server, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    url = make_url(server).set(database=name).render_as_string(hide_password=False)
-    upgrade(url)
-    _fill(url, calls, networks)
-    secrets = SecretStr("v1:" + "s" * 32)
-    settings = Settings(database_url=url, redis_url="redis://127.0.0.1:1", secrets=secrets, log_level="WARNING")
-    mesh = build(settings, name="bench")
-    admin, _ = mesh.keys.create(user_id="root", role=Role.ADMIN, scopes=list(Scope))
-    user, _ = mesh.keys.create(user_id="user_1")
-    try:
-        client = create_app(mesh).test_client()
-        yield Ledger(calls, mesh, client, {"administrator": admin, "one user": user})
-    finally:
-        mesh.database.engine.dispose()
-
-
-def _fill(url: str, calls: int, networks: int) -> None:
+def _fill(networks: int, connection: Connection, calls: int) -> None:
     values = {"count": calls, "networks": networks, "users": USERS, "types": AGENT_TYPES, "models": MODELS}
     begun = time.monotonic()
-    with create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
-        for table in ("model_calls", "usage_hourly", "usage_daily"):
-            connection.execute(text(f"ALTER TABLE {table} SET UNLOGGED"))
-        connection.execute(text(_CALLS), values)
-        connection.execute(text(_HOURS))
-        connection.execute(text(_DAYS))
-        # As autovacuum leaves them.
-        connection.execute(text("VACUUM ANALYZE"))
+    for table in ("model_calls", "usage_hourly", "usage_daily"):
+        connection.execute(text(f"ALTER TABLE {table} SET UNLOGGED"))
+    connection.execute(text(_CALLS), values)
+    connection.execute(text(_HOURS))
+    connection.execute(text(_DAYS))
     console.print(f"{calls:,} calls made in {time.monotonic() - begun:.0f} s")
 
 

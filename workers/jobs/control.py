@@ -5,10 +5,13 @@ from celery import Celery
 from mesh.costs.rollup import Rollup
 from mesh.dispatch.queues import CONTROL
 from mesh.generate.views import TIMEOUT_SECONDS
+from mesh.memory.embedding import Embedding
+from mesh.memory.queries import EMBED_QUERY, Answers
 from mesh.retention.purge import Purge
 
 PURGE = "mesh.purge_networks"
 ROLLUP = "mesh.roll_up_calls"
+EMBED = "mesh.embed"
 
 # Generations may hold all of a worker's slots for so long; the next one that is free is for these jobs' queue.
 _EXPIRES = {"queue": CONTROL, "expires": TIMEOUT_SECONDS + 30}
@@ -18,11 +21,15 @@ SCHEDULE = {
     "purge-networks": {"task": PURGE, "schedule": 30.0, "options": _EXPIRES},
     # Statistics read single calls until they are rolled up: few enough in five minutes.
     "roll-up-calls": {"task": ROLLUP, "schedule": 300.0, "options": _EXPIRES},
+    # What is new is found by its meaning so soon.
+    "embed": {"task": EMBED, "schedule": 3.0, "options": _EXPIRES},
 }
 
 
-def register(app: Celery, purge: Purge, rollup: Rollup) -> None:
-    """Add the jobs to `app`."""
+def register(
+    app: Celery, purge: Purge, rollup: Rollup, *, embedding: Embedding | None = None, answers: Answers | None = None
+) -> None:
+    """Add the jobs to `app`; without a model of meaning, those that need it do nothing."""
 
     @app.task(name=PURGE)
     def purge_networks() -> None:
@@ -33,3 +40,15 @@ def register(app: Celery, purge: Purge, rollup: Rollup) -> None:
     def roll_up_calls() -> None:
         """Close the books of calls that ended a while ago."""
         rollup.run()
+
+    @app.task(name=EMBED)
+    def embed() -> None:
+        """Embed what waits for it."""
+        if embedding is not None:
+            embedding.run()
+
+    @app.task(name=EMBED_QUERY)
+    def embed_query(text: str, reply_key: str) -> None:
+        """Tell a search what it means."""
+        if answers is not None:
+            answers.answer(text, reply_key)

@@ -1,9 +1,16 @@
-"""Shared memory of a network."""
+"""Shared memory of a network, and what is to be embedded.
 
-from sqlalchemy import Boolean, Column, Computed, Float, ForeignKey, Index, Integer, Table, Text
-from sqlalchemy.dialects.postgresql import TSVECTOR
+Vectors of items are in a table of their own, which only a server with pgvector has: see `mesh.db.vectors`.
+"""
+
+from sqlalchemy import REAL, Boolean, Column, Computed, Float, ForeignKey, Index, Integer, Table, Text
+from sqlalchemy import text as sql
+from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
 
 from mesh.db.tables.base import Instant, Json, created_at, metadata, one_of
+
+# Whose an item is, as words that no text has, so that one index finds them together with the words of a search.
+PLACED_WORDS = "(array_to_tsvector(ARRAY[network_id, '='::text || type, COALESCE(task_id, '='::text)]) || words)"
 
 memories = Table(
     "memories",
@@ -12,6 +19,8 @@ memories = Table(
     Column("network_id", Text, ForeignKey("networks.id", ondelete="CASCADE"), nullable=False),
     Column("type", Text, nullable=False),
     Column("content", Text, nullable=False),
+    # The same for contents that differ only in letter case and white space: see `mesh.memory.sameness`.
+    Column("said", Text),
     Column("confidence", Float, nullable=False),
     Column("metadata", Json, nullable=False),
     Column("pinned", Boolean, nullable=False),
@@ -19,6 +28,8 @@ memories = Table(
     Column("source_kind", Text, nullable=False),
     Column("agent_id", Text),
     Column("task_id", Text),
+    # Who else said it, instead of adding it once more: agent, task, instant.
+    Column("said_again", Json, nullable=False, server_default=sql("'[]'::jsonb")),
     Column("version", Integer, nullable=False),
     created_at(),
     Column("updated_at", Instant, nullable=False),
@@ -26,4 +37,28 @@ memories = Table(
     one_of("type", "fact", "context", "decision", "feedback"),
     one_of("source_kind", "user", "agent"),
     Index("ix_memories_network_id_id", "network_id", "id"),
+    Index("ix_memories_pinned", "network_id", "id", postgresql_where=sql("pinned")),
+    Index("ix_memories_said", "network_id", "said", postgresql_where=sql("said IS NOT NULL")),
+    # Without a pending list, which every search would read from end to end.
+    Index("ix_memories_words", sql(PLACED_WORDS), postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
+)
+
+# A queue: an item stands here from when its content is written until its vector is.
+memories_to_embed = Table(
+    "memories_to_embed",
+    metadata,
+    Column("memory_id", Text, ForeignKey("memories.id", ondelete="CASCADE"), primary_key=True),
+    # Until then a worker has it in hand.
+    Column("taken_until", Instant, nullable=False, server_default=sql("'-infinity'::timestamptz")),
+)
+
+# What tasks are about, for recalling; without a vector it is asked for.
+task_vectors = Table(
+    "task_vectors",
+    metadata,
+    Column("task_id", Text, ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("taken_until", Instant, nullable=False, server_default=sql("'-infinity'::timestamptz")),
+    Column("model", Text),
+    Column("vector", ARRAY(REAL)),
+    Index("ix_task_vectors_asked", "task_id", postgresql_where=sql("vector IS NULL")),
 )

@@ -1,6 +1,17 @@
 """Networks and the agents in them."""
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 from mesh.db.tables.base import Instant, Json, Texts, Usd, created_at, metadata
 
@@ -42,4 +53,17 @@ agents = Table(
     created_at(),
     Column("version", Integer, nullable=False, server_default=text("1")),
     UniqueConstraint("network_id", "name"),
+)
+
+# How many tasks and memories a network has: the sum of its rows.  Triggers keep it, whoever inserts or deletes; each
+# database session has a row of its own (but for few that share one), so that none waits for another's commit.
+network_counts = Table(
+    "network_counts",
+    metadata,
+    Column("network_id", Text, primary_key=True),
+    Column("shard", SmallInteger, primary_key=True),
+    Column("tasks", BigInteger, nullable=False),
+    Column("memories", BigInteger, nullable=False),
+    # Room in each page for the next version of a row.
+    postgresql_with={"fillfactor": 50},
 )

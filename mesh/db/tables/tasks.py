@@ -49,6 +49,7 @@ tasks = Table(
     Column("needs_usd", Usd),
     one_of("status", "pending", "processing", "paused", "completed", "failed", "cancelled"),
     Index("ix_tasks_network_id_id", "network_id", "id"),
+    Index("ix_tasks_network_id_status_id", "network_id", "status", "id"),
     Index("ix_tasks_processing", "expires_at", postgresql_where=sql("status = 'processing'")),
     Index("ix_tasks_pending_deadline", "deadline", postgresql_where=sql("status IN ('pending', 'paused')")),
     Index(
@@ -93,6 +94,8 @@ steps = Table(
     Column("model", Text),
     Column("output", Text),
     Column("confidence", Float),
+    # Ids of the memories that its agent says it used.
+    Column("memories_used", Texts, nullable=False, server_default=sql("'{}'::text[]")),
     Column("error", Json),
     created_at(),
     Column("started_at", Instant),

@@ -14,6 +14,7 @@ RESULTS_LABEL = "results of finished steps"
 CONCLUDE = "You must conclude now"
 LONGEST_TASK = 300  # characters of the task that are quoted
 MOST_FEATURES = 8
+MOST_USED = 2
 
 _DECODER = json.JSONDecoder()
 _BLOCK = re.compile(r"<<<([^<>\n]+) (\S+)>>>\n(.*?)\n<<<end \2>>>", re.DOTALL)
@@ -52,11 +53,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the user's part of a prompt says."""
+    """What the user's part of a prompt says; `memories` are the labels of the first ones."""
 
     brief: Brief
     results: tuple[Result, ...]
     must_conclude: bool
+    memories: tuple[str, ...] = ()
 
 
 def read(user: str) -> Prompt:
@@ -70,6 +72,7 @@ def read(user: str) -> Prompt:
         _brief(_short(task), _short("\n".join(blocks.get("your subtask", []))), data),
         tuple(_result(body) for body in blocks.get(RESULTS_LABEL, [])),
         CONCLUDE in _BLOCK.sub("", user),
+        tuple(str(label) for label in _values("\n".join(blocks.get("memory", [])), "label"))[:MOST_USED],
     )
 
 

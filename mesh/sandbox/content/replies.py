@@ -37,6 +37,8 @@ def text_for(ask: Ask) -> str:
         draft = _decision(prompt, _agents(properties.get("subtasks", {}), ask.schema))
     elif ask.schema_name == "mesh_reply" or {"result", "confidence", "memories"} <= set(properties):
         draft = _reply(prompt.brief, craft_addressed(ask.system or ask.user))
+    if isinstance(draft, dict) and "used_memories" in properties:
+        draft["used_memories"] = list(prompt.memories)
     return json.dumps(instance(ask.schema, draft), ensure_ascii=False)
 
 

@@ -59,7 +59,7 @@ def test_equal_requests_at_once_make_one_task(core: Core, idempotency: Idempoten
         answers = set(pool.map(attempt, range(24))) - {None}
     assert answers == {submit(core, idempotency, network)}
     assert rows(core) == [1, 1]
-    assert len(core.live.published) == 1
+    assert core.dispatcher.sent.total() == 1
 
 
 def test_while_the_first_is_worked_on_another_is_told_so_at_once(

@@ -1,14 +1,16 @@
 """Shared memory: what is kept, found, recalled first and forgotten, and that agents write and read it."""
 
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from mesh.agents.runner import Runner
-from mesh.db import engine as engines
 from mesh.errors import NotFoundError
-from mesh.memory.service import RECALL_LIMIT, Memory, NewMemory, Source, recall, remembering, remembering_values
+from mesh.memory.recall import RECALL_LIMIT, recall
+from mesh.memory.service import Memory
+from mesh.memory.views import Filters, NewMemory, Source
+from mesh.memory.writing import remembering, remembering_values
 from mesh.tasks.execution import Execution
 from mesh.testing import FakeModels
 from tests.builders import agent_reply, decision, gateway, principal, subtask
@@ -16,29 +18,23 @@ from tests.integration.tasks.core import ANN, WORKER, Core
 
 
 @pytest.fixture
-def core(database_url: str) -> Iterator[Core]:
-    engine = engines.create(database_url, name="test")
-    yield Core(engine)
-    engine.dispose()
-
-
-@pytest.fixture
 def memory(core: Core) -> Memory:
+    """Searched by words alone."""
     return Memory(core.database, core.clock)
 
 
-@pytest.fixture
-def network(core: Core) -> str:
-    return core.network("content")
+def listed(memory: Memory, network: str, before: str | None = None, **filters: Any) -> list[str]:  # noqa: ANN401  # fields
+    views = memory.list(ANN, network, limit=50, before=before, filters=Filters(**filters))
+    return [view.content for view in views]
 
 
-def listed(memory: Memory, network: str, **filters: object) -> list[str]:
-    return [view.content for view in memory.list(ANN, network, limit=50, **filters)]  # type: ignore[arg-type]  # fields by name
+def found(memory: Memory, network: str, query: str, **filters: Any) -> list[str]:  # noqa: ANN401  # fields
+    return [view.content for view in memory.search(ANN, network, query, limit=50, filters=Filters(**filters))]
 
 
-def recalled(core: Core, network: str, about: str) -> list[str]:
+def recalled(core: Core, network: str, about: str, task_id: str = "") -> list[str]:
     with core.database.begin() as work:
-        return [view.content for view in recall(work.connection, network, about, now=core.clock())]
+        return [view.content for view in recall(work.connection, network, task_id, about, now=core.clock())]
 
 
 def add(memory: Memory, network: str, *contents: str, **fields: object) -> None:
@@ -74,7 +70,8 @@ def test_filters_narrow_a_list(core: Core, memory: Memory, network: str) -> None
     with core.database.begin() as work:
         item = NewMemory("from a task", "decision", 0.8)
         values = remembering_values({"memory_1": item}, Source("agent", "agent_1", "task_1"), now=core.clock())
-        statement = text(remembering("(SELECT CAST(:network_id AS text) AS network_id) here"))
+        here = "(SELECT CAST(:network_id AS text) AS network_id) here"
+        statement = text(f"WITH {remembering(here)} SELECT id FROM remembered")  # noqa: S608  # ours
         work.connection.execute(statement, {**values, "network_id": network, "now": core.clock()})
     assert listed(memory, network, type="feedback") == ["unsure"]
     assert listed(memory, network, min_confidence=0.8) == ["from a task", "sure"]
@@ -84,7 +81,7 @@ def test_filters_narrow_a_list(core: Core, memory: Memory, network: str) -> None
 
 def test_a_search_finds_any_of_its_words_and_ranks_more_of_them_higher(memory: Memory, network: str) -> None:
     add(memory, network, "Developers like automated testing.", "Testing takes time.", "Prices rise.")
-    assert listed(memory, network, query="automated tests for developers") == [
+    assert found(memory, network, "automated tests for developers") == [
         "Developers like automated testing.",
         "Testing takes time.",
     ]
@@ -93,7 +90,7 @@ def test_a_search_finds_any_of_its_words_and_ranks_more_of_them_higher(memory: M
 @pytest.mark.parametrize("query", ["the", "", "&|!():*<->'\\", "%_", "x" * 1000])
 def test_a_search_for_no_words_finds_nothing_and_breaks_nothing(query: str, memory: Memory, network: str) -> None:
     add(memory, network, "Something else.")
-    assert listed(memory, network, query=query) == []
+    assert found(memory, network, query) == []
 
 
 def test_an_expired_item_is_neither_listed_nor_recalled(core: Core, memory: Memory, network: str) -> None:
@@ -157,6 +154,18 @@ def test_what_an_agent_notes_is_stored_announced_and_read_by_the_next(core: Core
     assert core.event_types(task_id).count("memory") == 1
     shown = [str(call.messages[1]["content"]) for call in models.calls]
     assert ["The tone is dry." in text for text in shown] == [False, False, True]
+
+
+def test_what_an_agent_says_it_used_is_kept_with_its_step(core: Core, memory: Memory, network: str) -> None:
+    """Labels that its prompt did not have are nothing."""
+    add(memory, network, "Prices rise.", "The tone is dry.")
+    newest = memory.list(ANN, network, limit=2)
+    models = FakeModels([decision().model_copy(update={"used_memories": ["m2", "m7", "x", "m2"]}).model_dump_json()])
+    task_id = core.submit(network).task_id
+    execution(core, models).serve("agent.coordinator", refill=False)
+    prompt = str(models.calls[0].messages[1]["content"])
+    assert '"label":"m2","type":"fact","confidence":1.0,"content":"Prices rise."' in prompt
+    assert [step.memories_used for step in core.tasks.steps(ANN, network, task_id)] == [[newest[1].memory_id]]
 
 
 def test_what_a_user_adds_is_shown_to_agents_as_data(core: Core, memory: Memory, network: str) -> None:

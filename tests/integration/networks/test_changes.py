@@ -8,7 +8,8 @@ import pytest
 from mesh.agents.kinds import DEFAULTS
 from mesh.db import engine as engines
 from mesh.errors import ConflictError, InvalidInputError, NotFoundError, StaleVersionError
-from mesh.memory.service import Memory, NewMemory
+from mesh.memory.service import Memory
+from mesh.memory.views import NewMemory
 from mesh.networks.service import Networks
 from mesh.networks.views import AgentConfig, AgentView, NetworkView, NewNetwork
 from mesh.tasks.briefing import prepare
@@ -175,7 +176,7 @@ def test_a_memory_is_changed_counted_and_forgotten(core: Core, memory: Memory) -
     changed = memory.change(ANN, network_id, given.memory_id, {"content": "Readers read.", "ttl_seconds": None})
     expected = {"content": "Readers read.", "expires_at": None, "version": 2, "updated_at": core.clock()}
     assert vars(changed) == {**vars(given), **expected}
-    assert memory.list(ANN, network_id, limit=9, query="read") == [changed]
+    assert memory.search(ANN, network_id, "read", limit=9) == [changed]
     assert memory.change(ANN, network_id, given.memory_id, {}) == changed
     memory.change(ANN, network_id, given.memory_id, {"ttl_seconds": 10})
     core.clock.advance(10)

@@ -11,7 +11,8 @@ from mesh.agents.kinds import DEFAULTS
 from mesh.db import engine as engines
 from mesh.db.tables import agents, events, memories, model_calls, networks, steps, tasks
 from mesh.errors import NotFoundError
-from mesh.memory.service import Memory, NewMemory
+from mesh.memory.service import Memory
+from mesh.memory.views import NewMemory
 from mesh.networks.service import Networks
 from mesh.networks.views import AgentConfig
 from mesh.retention import purge

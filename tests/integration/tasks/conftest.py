@@ -9,10 +9,9 @@ from mesh.db import engine as engines
 from tests.integration.tasks.core import Core
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "prepared"])
+@pytest.fixture(params=[False, True], ids=["as the API", "as workers"])
 def engine(database_url: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """As the API has it, and as workers do."""
-    engine = engines.create(database_url, name="mesh-test", prepares=request.param)
+    engine = engines.create(database_url, name="mesh-test", prepared_only=request.param)
     yield engine
     engine.dispose()
 

@@ -33,7 +33,7 @@ def core(supervisor: Supervisor, tmp_path: Path) -> Iterator[Core]:
     supervisor.add(postgres.part())
     supervisor.wait_ready()
     upgrade(postgres.url)
-    engine = engines.create(postgres.url, name="test", prepares=True)
+    engine = engines.create(postgres.url, name="test", prepared_only=True)
     yield Core(engine)
     engine.dispose()
 

@@ -1,7 +1,9 @@
 """What callers do with tasks: submit, read, process, cancel - each in one transaction, and only with their own."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from threading import Barrier, Thread
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, text
@@ -34,13 +36,13 @@ def test_a_submission_is_stored_and_wakes_a_coordinator(core: Core) -> None:
     )
     assert core.event_types(task.task_id) == ["started"]
     assert core.dispatcher.sent == {COORDINATOR: 1}
-    assert [one.type for _, events in core.live.published for one in events] == ["started"]
+    assert not core.live.published  # nobody can be watching yet
 
 
 def test_a_submission_that_cannot_be_stored_sends_nothing(core: Core) -> None:
     network_id = core.network()
     with at_commit(core.database.engine, 1, break_off), pytest.raises(UnavailableError):
-        core.submit(network_id)
+        core.submit(network_id, budget_usd=Decimal(1))  # without a budget it is one statement, and no commit
     assert not core.dispatcher.sent
     assert not core.live.published
     assert core.snapshot() == []
@@ -235,6 +237,22 @@ def test_tasks_are_listed_newest_first_by_status(core: Core) -> None:
     assert [task.task_id for task in running] == [third, first]
 
 
+def test_tasks_are_listed_by_when_they_were_made(core: Core) -> None:
+    core.clock.advance((datetime.now(UTC) - core.clock()).total_seconds() - 1)
+    network_id = core.network()
+    first = core.submit(network_id)
+    core.clock.advance(1)
+    second = core.submit(network_id)
+
+    def listed(**filters: Any) -> list[str]:  # noqa: ANN401  # any of them
+        return [task.task_id for task in core.tasks.list(ANN, network_id, limit=9, **filters)]
+
+    assert listed(created_from=second.created_at) == [second.task_id]
+    assert listed(created_to=second.created_at) == [first.task_id]
+    assert listed(created_from=first.created_at, created_to=second.created_at) == [first.task_id]
+    assert listed(created_from=second.created_at, status="processing") == [second.task_id]
+
+
 @pytest.mark.parametrize("resumes", [False, True])
 def test_a_network_cannot_be_deleted_under_what_starts_in_it(core: Core, engine: Engine, *, resumes: bool) -> None:
     """Else the task would be answered and run, in a network that is gone for everybody."""
@@ -254,5 +272,5 @@ def test_a_network_cannot_be_deleted_under_what_starts_in_it(core: Core, engine:
         if resumes:
             core.tasks.process(ANN, network_id, held.task_id)
         else:
-            core.submit(network_id)
+            core.submit(network_id, budget_usd=Decimal(1))
     assert seen == ["LockNotAvailable"]

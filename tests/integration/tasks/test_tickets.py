@@ -21,7 +21,7 @@ OLD, NEW = "v1:" + "o" * 32, "v2:" + "n" * 32
 
 @pytest.fixture
 def core(database_url: str) -> Iterator[Core]:
-    """Once: no statement here is prepared."""
+    """Once: whether a session does nothing but prepared statements makes no difference here."""
     engine = engines.create(database_url, name="test")
     yield Core(engine)
     engine.dispose()

@@ -89,7 +89,7 @@ def test_what_others_wrote_stands_in_the_user_role_inside_blocks(messages: list[
         ("task", "TASK TEXT"),
         ("context", '{"product_name":"CONTEXT VALUE","price":1}'),
         ("shared context", '{"brand":"SHARED VALUE"}'),
-        ("memory", '{"type":"fact","confidence":0.9,"content":"MEMORY CONTENT"}'),
+        ("memory", '{"label":"m1","type":"fact","confidence":0.9,"content":"MEMORY CONTENT"}'),
         ("results of finished steps", "STEP\nOUTPUT"),
     ],
 )

@@ -1,0 +1,69 @@
+"""A network's memory with a model of meaning: a stand-in that knows synonyms, or the real one."""
+
+import math
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from mesh.db import engine as engines
+from mesh.db.vectors import DIMENSIONS
+from mesh.memory.embedding import Embedding
+from mesh.memory.service import Memory
+from mesh.memory.views import Meaning
+from tests.integration.tasks.core import Core
+
+
+class Synonyms:
+    """An embedder: texts are near each other as far as they have words in common, or words that mean the same."""
+
+    model = "synonyms"
+
+    def __init__(self, **meanings: str) -> None:
+        self.meanings = meanings
+        self.embedded: list[str] = []
+        self._places: dict[str, int] = {}
+
+    def embed(self, texts: list[str]) -> list[list[float]]:
+        self.embedded += texts
+        return [self.vector(text) for text in texts]
+
+    def vector(self, text: str) -> list[float]:
+        vector = [0.0] * DIMENSIONS
+        for word in re.findall(r"\w+", text.lower()):
+            meant = self.meanings.get(word, word)
+            vector[self._places.setdefault(meant, len(self._places))] += 1
+        length = math.hypot(*vector) or 1
+        return [value / length for value in vector]
+
+    def meaning_of(self, text: str) -> Meaning:
+        """As a search is told."""
+        return Meaning(self.model, self.vector(text))
+
+
+@pytest.fixture
+def core(database_url: str) -> Iterator[Core]:
+    engine = engines.create(database_url, name="test")
+    yield Core(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def network(core: Core) -> str:
+    return core.network("content")
+
+
+@pytest.fixture
+def synonyms() -> Synonyms:
+    return Synonyms(buyers="customers", clients="customers")
+
+
+@pytest.fixture
+def memory(core: Core, synonyms: Synonyms) -> Memory:
+    """Searched by words and synonyms."""
+    return Memory(core.database, core.clock, synonyms.meaning_of)
+
+
+@pytest.fixture
+def embedding(core: Core, synonyms: Synonyms) -> Embedding:
+    return Embedding(core.database, synonyms, core.clock)

@@ -1,0 +1,260 @@
+"""Memory by meaning: what is found in other words, and what becomes of an item's vector when the item changes."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from mesh.memory import local_model
+from mesh.memory.embedding import IN_HAND, Embedding
+from mesh.memory.recall import RECALL_LIMIT, recall
+from mesh.memory.search import EXACT
+from mesh.memory.service import Memory
+from mesh.memory.views import Filters, Meaning, NewMemory
+from tests.integration.memory.conftest import Synonyms
+from tests.integration.tasks.core import ANN, Core
+
+PARAPHRASES = {
+    "Customers abandon their cart when shipping is expensive.": "Buyers leave checkout if delivery costs too much.",
+    "The physician advised rest.": "Doctors recommend sleeping.",
+    "Our automobile sales fell sharply.": "Fewer cars were sold.",
+    "Staff prefer working from home.": "Employees like remote jobs.",
+    "The movie received terrible reviews.": "Critics hated this film.",
+    "Kids enjoy bright toys.": "Children love colourful playthings.",
+    "Revenue grew quickly last year.": "Income increased fast during twelve months.",
+    "Passwords must be long.": "Credentials need many characters.",
+}
+
+
+def found(memory: Memory, network: str, query: str, **filters: Any) -> list[str]:  # noqa: ANN401  # fields by name
+    return [view.content for view in memory.search(ANN, network, query, limit=20, filters=Filters(**filters))]
+
+
+def add(memory: Memory, network: str, *contents: str, **fields: Any) -> list[str]:  # noqa: ANN401  # fields by name
+    return [memory.add(ANN, network, NewMemory(content, **fields)).memory_id for content in contents]
+
+
+def vectors(core: Core) -> int:
+    with core.database.begin() as work:
+        return int(work.connection.execute(text("SELECT count(*) FROM memory_vectors")).scalar_one())
+
+
+@pytest.mark.skipif(not local_model.installed(), reason="without the extra `embeddings`")
+def test_the_model_that_runs_here_finds_every_paraphrase_first(core: Core, network: str) -> None:
+    model = local_model.LocalModel()
+    asked = Memory(core.database, core.clock, lambda query: _meaning(model, query))
+    add(asked, network, *PARAPHRASES)
+    assert Embedding(core.database, model, core.clock).run() == len(PARAPHRASES)
+    assert {item: found(asked, network, query)[:1] for item, query in PARAPHRASES.items()} == {
+        item: [item] for item in PARAPHRASES
+    }
+
+
+def _meaning(model: local_model.LocalModel, query: str) -> Meaning:
+    return Meaning(model.model, model.embed([query])[0])
+
+
+def test_an_item_is_found_by_meaning_as_soon_as_it_is_embedded(
+    memory: Memory, embedding: Embedding, network: str
+) -> None:
+    add(memory, network, "Customers skim.", "Prices rise.")
+    assert found(memory, network, "buyers") == []
+    embedding.run()
+    assert found(memory, network, "buyers") == ["Customers skim."]
+
+
+def test_what_both_lists_have_comes_before_what_one_has(memory: Memory, embedding: Embedding, network: str) -> None:
+    add(memory, network, "Clients skim.", "Buyers skim.", "Newsletters by buyers of the past.")
+    embedding.run()
+    assert found(memory, network, "buyers skim")[0] == "Buyers skim."
+
+
+def test_without_its_meaning_a_search_goes_by_words(
+    core: Core, memory: Memory, embedding: Embedding, network: str
+) -> None:
+    add(memory, network, "Customers skim.", "Buyers skim.")
+    embedding.run()
+    assert found(Memory(core.database, core.clock), network, "buyers") == ["Buyers skim."]
+
+
+@pytest.mark.parametrize(
+    ("filters", "fits"),
+    [
+        ({"type": "feedback"}, ["customers three"]),
+        ({"min_confidence": 0.8}, ["customers one"]),
+        ({"task_id": "task_x"}, []),
+        ({"type": "fact", "min_confidence": 0.1}, ["customers one", "customers two"]),
+    ],
+)
+def test_filters_hold_for_what_is_found_by_meaning(
+    filters: dict[str, Any], fits: list[str], memory: Memory, embedding: Embedding, network: str
+) -> None:
+    add(memory, network, "customers one", confidence=0.9)
+    add(memory, network, "customers two", confidence=0.5)
+    add(memory, network, "customers three", confidence=0.5, type="feedback")
+    embedding.run()
+    assert sorted(found(memory, network, "buyers", **filters)) == sorted(fits)
+
+
+def test_a_search_stays_within_its_network(core: Core, memory: Memory, embedding: Embedding, network: str) -> None:
+    add(memory, core.network(), "Customers skim.")
+    embedding.run()
+    assert found(memory, network, "buyers customers") == []
+
+
+def test_a_changed_content_is_not_found_by_what_it_meant_and_is_embedded_anew(
+    memory: Memory, embedding: Embedding, network: str
+) -> None:
+    [memory_id] = add(memory, network, "Customers skim.")
+    embedding.run()
+    memory.change(ANN, network, memory_id, {"content": "Prices rise."})
+    assert found(memory, network, "buyers") == []
+    embedding.run()
+    assert found(memory, network, "rise of prices") == ["Prices rise."]
+    memory.change(ANN, network, memory_id, {"type": "decision"})
+    embedding.run()
+    assert found(memory, network, "prices", type="decision") == ["Prices rise."]
+
+
+def test_a_content_that_changes_while_it_is_embedded_is_embedded_again(
+    core: Core, memory: Memory, network: str
+) -> None:
+    [memory_id] = add(memory, network, "Customers skim.")
+
+    class Slow(Synonyms):
+        def embed(self, texts: list[str]) -> list[list[float]]:
+            if texts == ["Customers skim."]:
+                memory.change(ANN, network, memory_id, {"content": "Prices rise."})
+            return super().embed(texts)
+
+    slow = Slow()
+    Embedding(core.database, slow, core.clock).run()
+    assert slow.embedded == ["Customers skim.", "Prices rise."]
+    assert vectors(core) == 1
+
+
+def test_an_expired_or_removed_item_is_not_found(
+    core: Core, memory: Memory, embedding: Embedding, network: str
+) -> None:
+    add(memory, network, "Customers skim.", ttl_seconds=60)
+    [removed] = add(memory, network, "Clients read.")
+    embedding.run()
+    memory.remove(ANN, network, removed)
+    core.clock.advance(60)
+    assert found(memory, network, "buyers") == []
+    assert vectors(core) == 1
+
+
+def test_what_a_dead_worker_had_in_hand_is_taken_by_another(core: Core, memory: Memory, network: str) -> None:
+    add(memory, network, "Customers skim.")
+
+    class Dies(Synonyms):
+        def embed(self, texts: list[str]) -> list[list[float]]:
+            if texts:
+                raise KeyboardInterrupt
+            return []
+
+    with pytest.raises(KeyboardInterrupt):
+        Embedding(core.database, Dies(), core.clock).run()
+    another = Embedding(core.database, Synonyms(), core.clock)
+    assert another.run() == 0
+    core.clock.advance(IN_HAND.total_seconds())
+    assert another.run() == 1
+
+
+def test_another_model_embeds_everything_anew(core: Core, memory: Memory, embedding: Embedding, network: str) -> None:
+    add(memory, network, "Customers skim.", "Prices rise.")
+    embedding.run()
+    other = Synonyms()
+    other.model = "other"
+    assert Embedding(core.database, other, core.clock).run() == 2
+    assert found(memory, network, "buyers") == []
+    assert vectors(core) == 2
+
+
+def test_without_pgvector_memory_goes_by_words_and_nothing_is_lost(
+    core: Core, memory: Memory, embedding: Embedding, network: str
+) -> None:
+    with core.database.begin() as work:
+        work.connection.execute(text("DROP TABLE memory_vectors"))
+    [memory_id] = add(memory, network, "Customers skim.")
+    assert embedding.run() == 0
+    memory.change(ANN, network, memory_id, {"content": "Customers read."})
+    by_words = Memory(core.database, core.clock)
+    assert found(by_words, network, "reading") == ["Customers read."]
+
+
+def test_recall_finds_what_is_old_and_relevant_among_hundreds(
+    core: Core, memory: Memory, embedding: Embedding, network: str
+) -> None:
+    """By the words of the step at once, by the meaning of its task when that is known."""
+    add(memory, network, "The guarantee is two years.", "Customers skim.")
+    add(memory, network, *(f"Remark number {number}." for number in range(300)))
+    task_id = core.submit(network).task_id
+    assert "The guarantee is two years." in recalled(core, network, task_id, "Mention guarantees.")
+    assert "Customers skim." not in recalled(core, network, task_id, "Mention guarantees.")
+    with core.database.begin() as work:
+        work.connection.execute(text("UPDATE tasks SET task = 'What do buyers do?'"))
+    embedding.run()
+    reminded = recalled(core, network, task_id, "Mention guarantees.")
+    assert {"The guarantee is two years.", "Customers skim."} < set(reminded)
+    assert len(reminded) == RECALL_LIMIT
+
+
+def test_a_pinned_item_is_recalled_before_all_others(core: Core, memory: Memory, network: str) -> None:
+    add(memory, network, "Never promise dates.", pinned=True)
+    add(memory, network, *(f"Remark number {number}." for number in range(RECALL_LIMIT + 1)))
+    assert recalled(core, network, "", "Remark 5")[:2] == ["Never promise dates.", "Remark number 5."]
+
+
+def test_a_task_is_embedded_only_where_not_all_can_be_recalled(
+    core: Core, embedding: Embedding, synonyms: Synonyms, network: str
+) -> None:
+    core.submit(network)
+    embedding.run()
+    assert synonyms.embedded == []
+
+
+def recalled(core: Core, network: str, task_id: str, about: str) -> list[str]:
+    with core.database.begin(atomic=False) as work:
+        return [item.content for item in recall(work.connection, network, task_id, about, now=core.clock())]
+
+
+def test_a_network_that_has_become_large_is_searched_through_the_graph(
+    core: Core, memory: Memory, embedding: Embedding, network: str
+) -> None:
+    add(memory, network, "Customers skim.")
+    embedding.run()
+    assert (found(memory, network, "buyers"), in_graph(core)) == (["Customers skim."], 0)
+    grow(core, network)
+    assert found(memory, network, "buyers") == ["Customers skim."]
+    add(memory, network, "Clients read.")
+    embedding.run()
+    assert in_graph(core) == 2
+    assert set(found(memory, network, "buyers")) == {"Customers skim.", "Clients read."}
+    assert found(memory, network, "buyers", type="feedback") == []
+
+
+def test_words_that_are_nearly_everywhere_are_looked_for_among_the_newest(
+    core: Core, memory: Memory, network: str
+) -> None:
+    by_words = Memory(core.database, core.clock)
+    add(memory, network, *(f"mail number {number}" for number in range(20)), "mail and more mail")
+    grow(core, network)
+    with core.database.begin() as work:
+        work.connection.execute(text("ANALYZE memories"))
+    assert found(by_words, network, "mails")[0] == "mail and more mail"
+    assert found(by_words, network, "mails numbered 7")[0] == "mail number 7"
+    assert found(by_words, network, "mail", task_id="task_x") == []
+
+
+def grow(core: Core, network: str) -> None:
+    """As if the network had more items than are compared one by one."""
+    with core.database.begin() as work:
+        values = {"network": network, "count": 2 * EXACT}
+        work.connection.execute(text("UPDATE network_counts SET memories = :count WHERE network_id = :network"), values)
+
+
+def in_graph(core: Core) -> int:
+    with core.database.begin() as work:
+        return int(work.connection.execute(text("SELECT count(*) FROM memory_vectors WHERE indexed")).scalar_one())
