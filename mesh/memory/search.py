@@ -26,7 +26,7 @@ NEWEST = 1_000
 # Of a long text, such as a task, the rarest words.
 WORDS = 16
 # Each list is so long at least: what is low in both may be high in their sum.
-LEAST = 50
+LEAST = 30
 # Farther than this (cosine distance) a text has nothing to do with another: of 56 pairs without relation, one was
 # nearer than 0.69; of 8 paraphrases without a common word, none was farther than 0.42.
 FARTHEST = 0.75
