@@ -47,9 +47,12 @@ class SlotPool(TaskPool):
         with self._lock:
             if 2 * self._taken >= self.limit:
                 return False
+            try:
+                running = self.executor.submit(job)
+            except RuntimeError:  # it was shut down
+                return False
             self._taken += 1
             self._taken_from_within += 1
-        running = self.executor.submit(job)
         running.add_done_callback(self._freed_from_within)
         return True
 
@@ -65,7 +68,7 @@ class SlotPool(TaskPool):
         with self._lock:
             self._taken_from_within -= 1
         self._freed(job)
-        if error := job.exception():
+        if not job.cancelled() and (error := job.exception()):
             log.error("job_broke", exc_info=error)
 
     def _freed(self, _job: "Future[Any]") -> None:

@@ -13,6 +13,7 @@ from mesh.memory.sameness import said
 from mesh.memory.views import NewMemory, Source
 
 MOST_SAID_AGAIN = 20
+_ROOM = f"jsonb_array_length(memories.said_again) < {MOST_SAID_AGAIN}"
 
 
 def remembering(source: str, *, merging: bool = False) -> str:
@@ -38,28 +39,27 @@ def remembering(source: str, *, merging: bool = False) -> str:
         RETURNING id
     ), queued AS (
         INSERT INTO memories_to_embed (memory_id) SELECT id FROM remembered
-        {"UNION SELECT id FROM again" if merging else ""}
+        {"UNION SELECT stands FROM same WHERE confidence > before" if merging else ""}
         ON CONFLICT DO NOTHING
     )"""  # noqa: S608  # as above
 
 
 def said_again(who: str) -> str:
-    """SQL for the column with `who` (SQL for an object) added; the latest are kept."""
-    kept = f"""
-        CASE WHEN jsonb_array_length(memories.said_again) < {MOST_SAID_AGAIN} THEN memories.said_again
-        ELSE memories.said_again - 0 END"""
-    return f"{kept} || jsonb_build_array({who})"
+    """SQL for the column with `who` (SQL for an object) added, unless it is full."""
+    return f"CASE WHEN {_ROOM} THEN memories.said_again || jsonb_build_array({who}) ELSE memories.said_again END"
 
 
 _WHO = """jsonb_build_object(
     'agent_id', CAST(:agent_id AS text), 'task_id', CAST(:source_task_id AS text), 'at', CAST(:said_at AS text),
     'memory_id', NULL)"""
 
-# What expires does not stand for what does not.
+# What expires does not stand for what does not.  What is said all the time is not written all the time: else all tasks
+# of a network would wait for one row.
 _MERGING = f"""
     same AS (
-        SELECT given.id, given.confidence, standing.id AS stands FROM given CROSS JOIN LATERAL (
-            SELECT id FROM memories
+        SELECT given.id, given.confidence, standing.id AS stands, standing.confidence AS before
+        FROM given CROSS JOIN LATERAL (
+            SELECT id, confidence FROM memories
             WHERE memories.network_id = given.network_id AND memories.said = given.said AND memories.type = given.type
                 AND memories.expires_at IS NULL
             ORDER BY id LIMIT 1) standing
@@ -69,8 +69,7 @@ _MERGING = f"""
         UPDATE memories SET confidence = greatest(memories.confidence, same.confidence), version = version + 1,
             updated_at = :now,
             said_again = {said_again(_WHO)}
-        FROM same WHERE memories.id = same.stands
-        RETURNING memories.id
+        FROM same WHERE memories.id = same.stands AND (same.confidence > memories.confidence OR {_ROOM})
     )"""  # noqa: S608  # built from constants of ours
 
 

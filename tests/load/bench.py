@@ -32,8 +32,7 @@ CALLS = 6
 LATENCIES = (0.0, 0.1, 0.5)
 BURST_LATENCY = 0.1
 
-# The system counts as idle once it has used less than a tenth of a core for so long.
-CALM_SECONDS = 10.0
+# The system counts as idle while it uses less than a tenth of a core.
 IDLE_CPU = 0.1
 
 console = Console()
@@ -66,11 +65,12 @@ def main() -> None:
     options.add_argument("--burst", type=int, default=200, help="tasks at once (0: leave it out)")
     options.add_argument("--rounds", type=int, default=2, help="bursts of each kind, in turn")
     options.add_argument("--steps", type=int, default=2000, help="steps for CPU a step (0: leave it out)")
+    options.add_argument("--calm", type=int, default=10, help="seconds that the system has been idle at the start")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder, _bench(Path(folder)) as bench:
         bench.client.burst(bench.network_id, 10)
         bench.chain.burst(10)
-        _settle(bench)
+        _settle(bench, given.calm)
         if given.runs:
             _idle(bench, given.runs)
         if given.burst:
@@ -93,11 +93,11 @@ def _bench(home: Path) -> Iterator[Bench]:
             process.wait(timeout=30)
 
 
-def _settle(bench: Bench) -> None:
+def _settle(bench: Bench, seconds: int) -> None:
     """Wait until nothing is being loaded any more: parts go on warming up for a while after they are ready."""
     pids = [*bench.pids(*bench.system.supervisor.names), bench.chain_pid]
     calm_since = time.monotonic()
-    while time.monotonic() - calm_since < CALM_SECONDS:
+    while time.monotonic() - calm_since < seconds:
         before = tree_seconds(pids)
         time.sleep(1)
         if tree_seconds(pids) - before > IDLE_CPU:

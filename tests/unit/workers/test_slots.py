@@ -102,3 +102,10 @@ def test_work_from_within_that_breaks_gives_its_slot_back_and_says_so() -> None:
         pool.on_stop()
     assert pool.num_processes == 4
     assert [entry["event"] for entry in logs] == ["job_broke"]
+
+
+def test_a_pool_that_was_shut_down_takes_nothing() -> None:
+    pool = SlotPool(4)
+    pool.on_stop()
+    assert not pool.take(lambda: None)
+    assert pool.num_processes == 4
