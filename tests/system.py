@@ -238,8 +238,9 @@ class Up:
 
     def _setting(self, name: str) -> str:
         """A setting as its parts were given it."""
+        eventually(lambda: self.pid("beat"))
         pid = self.pid("beat")
-        assert pid, "no part to ask"
+        assert pid, "beat has just died by itself"
         variables = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
         return next(value for key, _, value in (each.partition("=") for each in variables) if key == name)
 

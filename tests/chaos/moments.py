@@ -43,7 +43,10 @@ def _caught_in_the_middle(stage: Stage) -> bool:
 
 
 def worker_between_claim_and_call(stage: Stage) -> None:
-    """The worker when a step is its own and nothing is asked yet: nothing of it may be charged."""
+    """The worker when a step is its own and nothing is asked yet: no provider may hear of it.
+
+    What it waits to write may still be written when it is dead: a call that is opened, and was never made.
+    """
     up = stage.up
     with ExitStack() as held:
         with _hanging(up, "worker"):
@@ -51,7 +54,8 @@ def worker_between_claim_and_call(stage: Stage) -> None:
             held.enter_context(_locked(up, task_id))
         _until(up, "SELECT 1 FROM steps WHERE task_id = :task_id AND state = 'running'", task_id=task_id)
         up.kill("worker")
-    assert not up.rows("SELECT 1 FROM model_calls WHERE task_id = :task_id", task_id=task_id)
+    opened = up.rows("SELECT id FROM model_calls WHERE task_id = :task_id", task_id=task_id)
+    assert not any(stage.sandbox.calls(call=call.id) for call in opened)
 
 
 def worker_between_reply_and_commit(stage: Stage) -> None:
@@ -85,8 +89,9 @@ def _until(up: Up, query: str, *, seconds: float = 20.0, **values: object) -> No
 @contextmanager
 def _hanging(up: Up, part: Part) -> Iterator[int]:
     """The part is there and does nothing; goes on at the end, unless it was killed meanwhile."""
+    eventually(lambda: up.pid(part))  # the last fault may have been its death
     pid = up.pid(part)
-    assert pid, f"{part} does not run"
+    assert pid, f"{part} has just died by itself"
     os.kill(pid, signal.SIGSTOP)
     try:
         yield pid
