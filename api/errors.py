@@ -78,6 +78,7 @@ _OF_FLASK: dict[int, tuple[str, str]] = {
     400: ("malformed_request", "The request cannot be read."),
     404: ("not_found", "There is nothing at this address."),
     405: ("method_not_allowed", "This address does not take this method; see the header Allow."),
+    408: ("request_timeout", "The body did not come to its end in time."),
     413: ("too_large", f"A body holds at most {MAX_BODY_BYTES:,} bytes."),
 }
 _UNEXPECTED = "Something went wrong here; it is logged under the request_id."
@@ -102,9 +103,19 @@ def _of_mesh(error: MeshError) -> Response:
     return _problem(status, error.code, str(error), getattr(error, "problems", ()), headers)
 
 
+def problem(status: int, request_id: str) -> Response:
+    """What is said of a status alone, outside of any request of the application."""
+    code, detail = _said(HTTPStatus(status))
+    return _answer(_members(HTTPStatus(status), code, detail, "", request_id), HTTPStatus(status))
+
+
+def _said(status: HTTPStatus) -> tuple[str, str]:
+    return _OF_FLASK.get(status, (status.name.lower(), status.description))
+
+
 def _of_flask(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or 500)
-    code, detail = _OF_FLASK.get(status, (status.name.lower(), status.description))
+    code, detail = _said(status)
     headers = error.get_response().headers
     kept = {name: value for name, value in headers if name in {"Allow", "Retry-After"}}
     return _problem(status, code, detail, headers=kept)
@@ -128,15 +139,23 @@ def _problem(
     problems: Sequence[Problem] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    body: dict[str, Any] = {
+    body = _members(status, code, redact(detail), redact(request.path), g.request_id)
+    if problems:
+        body["errors"] = [vars(fault) for fault in problems]
+    return _answer(body, status, headers)
+
+
+def _members(status: HTTPStatus, code: str, detail: str, instance: str, request_id: str) -> dict[str, Any]:
+    return {
         "type": "about:blank",  # RFC 9457: no more than the status; `code` says which of its kind
         "title": status.phrase,
         "status": int(status),
-        "detail": redact(detail),
-        "instance": redact(request.path),
+        "detail": detail,
+        "instance": instance,
         "code": code,
-        "request_id": g.request_id,
+        "request_id": request_id,
     }
-    if problems:
-        body["errors"] = [vars(problem) for problem in problems]
+
+
+def _answer(body: dict[str, Any], status: HTTPStatus, headers: Mapping[str, str] | None = None) -> Response:
     return Response(json.dumps(body), status, headers, content_type="application/problem+json")

@@ -1,7 +1,7 @@
 """Idempotency-Key: a creating request that is sent again gets the first answer again, and makes nothing.
 
 The decorator `idempotent` -> mesh.db.idempotency.  A key counts for one user and one address.  What is refused is not
-kept: it may be tried again under the same key.
+kept: it may be tried again under the same key.  What is in a network is given again to those who may still see it.
 """
 
 import json
@@ -15,6 +15,7 @@ from flask import Response, request
 
 from api.context import mesh, principal
 from api.errors import MalformedRequestError
+from api.request import raw_body
 from mesh.db.idempotency import Kept
 from mesh.db.unit_of_work import UnitOfWork
 
@@ -42,9 +43,10 @@ def idempotent(
         def answer(*args: P.args, **kwargs: P.kwargs) -> Response:
             if HEADER not in request.headers:
                 return view(None, *args, **kwargs)
-            with mesh().idempotency.attempt(_id(), sha256(request.get_data()).digest()) as attempt:
+            with mesh().idempotency.attempt(_id(), sha256(raw_body()).digest()) as attempt:
                 first = attempt.first
                 if first is not None and first.body is not None:
+                    _require_network(attempt.work)
                     return Response(first.body, first.status, {**first.headers, REPLAYED: "true"})
                 response = view(attempt.work, *args, **kwargs)
                 if first is None:
@@ -64,6 +66,13 @@ def _id() -> bytes:
     if not _KEY.fullmatch(key):
         raise MalformedRequestError(f"{HEADER} must be 1 to 255 visible ASCII characters.")
     return sha256(f"{principal().user_id}\n{request.path}\n{key}".encode()).digest()
+
+
+def _require_network(work: UnitOfWork) -> None:
+    """Refuse as the view would: a user's keys are not all granted the same networks, and networks are deleted."""
+    network_id = (request.view_args or {}).get("network_id")
+    if network_id is not None:
+        mesh().networks.require(principal(), network_id, within=work)
 
 
 def _kept(response: Response, secret: str | None, *, repeats: bool) -> Kept:

@@ -44,13 +44,13 @@ _ANSWERS = {
 
 def _refusals(rule: Rule, operation: Operation, needs: policy.Rule) -> set[int]:
     """The statuses of errors that can be answered."""
-    found = {400} | operation.refusals
+    found = {400, 403} | operation.refusals  # 403: see `api.auth`, which looks at foreign pages first
     if not needs.public:
-        found |= {401, 403, 429, 503}
+        found |= {401, 429, 503}
     if rule.arguments:
         found.add(404)
     if operation.body is not None:
-        found |= {413, 415, 422}
+        found |= {408, 413, 415, 422}
     if RequestHeader.IDEMPOTENCY_KEY in operation.headers:
         found |= {409, 422}
     if RequestHeader.IF_MATCH in operation.headers:

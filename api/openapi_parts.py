@@ -32,8 +32,11 @@ class Refusal(NamedTuple):
 REFUSALS = {
     400: Refusal("Malformed", "Bad Request", "malformed_request", "A parameter or the JSON cannot be read."),
     401: Refusal("Unauthenticated", "Unauthorized", "unauthenticated", "No credentials, or none that hold."),
-    403: Refusal("Forbidden", "Forbidden", "forbidden", "The key's role or scopes do not allow it."),
+    403: Refusal(
+        "Forbidden", "Forbidden", "forbidden", "The key's role or scopes do not allow it, or a foreign page asks."
+    ),
     404: Refusal("NotFound", "Not Found", "not_found", "There is no such thing, or it is not the caller's."),
+    408: Refusal("Slow", "Request Timeout", "request_timeout", "The body did not come to its end in time."),
     409: Refusal("Conflict", "Conflict", "conflict", "It does not fit the present state."),
     412: Refusal("Stale", "Precondition Failed", "precondition_failed", "It has changed since it was read."),
     413: Refusal("TooLarge", "Request Entity Too Large", "too_large", "The body is too large."),

@@ -51,7 +51,7 @@ READ_ANEW = (RequestHeader.IF_NONE_MATCH,)
 UNCHANGED = (RequestHeader.IF_MATCH,)
 REPEATABLE = (RequestHeader.IDEMPOTENCY_KEY,)
 CONFLICT = frozenset({409})
-TAKES_NO_BODY = frozenset({413, 415, 422})  # and says so to whoever sends one
+TAKES_NO_BODY = frozenset({408, 413, 415, 422})  # and says so to whoever sends one
 
 OPERATIONS: dict[str, Operation] = {
     "networks.create": Operation({201: networks.Network}, networks.CreateNetwork, headers=REPEATABLE, locates=True),
@@ -103,7 +103,7 @@ OPERATIONS: dict[str, Operation] = {
         stream=events.ALL,
     ),
     "streams.submit": Operation(
-        {200: None},
+        {200: None, 204: None},
         tasks.SubmitTask,
         query=SubmitParameters,
         headers=(*REPEATABLE, RequestHeader.LAST_EVENT_ID),

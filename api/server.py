@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 10_000  # a worker; streams are held open, and cost about 25 KB each
 BACKLOG = 2048
+MAX_LINE_BYTES = 8190  # the most that gunicorn takes: a search of 1,000 characters may be 6,000 long
 GRACE_SECONDS = 10
 KEEPALIVE_SECONDS = 5  # idle connections delay a stop by this much
 
@@ -61,7 +62,8 @@ class _Server(BaseApplication):
         self._options: dict[str, Any] = {
             "bind": f"fd://{descriptor}",
             "workers": workers,
-            "worker_class": "gevent",
+            "worker_class": "api.worker.Worker",
+            "limit_request_line": MAX_LINE_BYTES,
             "worker_connections": MAX_CONNECTIONS,
             "graceful_timeout": GRACE_SECONDS,
             "keepalive": KEEPALIVE_SECONDS,

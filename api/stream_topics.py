@@ -198,6 +198,11 @@ class Topic:
             self._show(one)
         return True
 
+    def end(self, why: Signal) -> None:
+        """End every stream of it here."""
+        for reader in tuple(self.readers):
+            reader.offer(why)
+
     def _show(self, token: StoredEvent) -> bool:
         if self.position is not None and token.data["sequence"] > self.position:
             if len(self._early) < STALLED_AT:  # what is left out is read from Redis, as any gap

@@ -18,7 +18,7 @@ from gevent.event import Event
 from gevent.queue import Empty, SimpleQueue
 
 from api.stream_topics import Batch, Piece, Reader, Signal, Topic
-from mesh.errors import UnavailableError
+from mesh.errors import ContentionError, UnavailableError
 from mesh.events.live import LOST, SKIP_SECONDS, Live, LiveConnection
 from mesh.events.log import EventLog
 from mesh.events.texts import WATCHED_SECONDS, Texts
@@ -148,7 +148,7 @@ class Hub:
         while not reader.ending:
             try:
                 rows = self._events.after(topic.task_id, reader.position, READ_LIMIT)
-            except UnavailableError:
+            except (UnavailableError, ContentionError):
                 yield reader.wire.heartbeat
                 gevent.sleep(self._poll_seconds)
                 continue
@@ -281,15 +281,18 @@ class Hub:
             topic = self._behind.pop()
             try:
                 self._catch_up(topic)
-            except UnavailableError:
+            except (UnavailableError, ContentionError):
                 self._behind.add(topic)
                 gevent.sleep(self._poll_seconds)
 
     def _catch_up(self, topic: Topic) -> None:
         while topic.readers and topic.position is not None:
-            rows = self._events.after(topic.task_id, topic.position, READ_LIMIT)
+            # From the last one that was delivered: without that one the task itself is no longer there.
+            rows = self._events.after(topic.task_id, max(0, topic.position - 1), READ_LIMIT)
             if rows:
                 topic.deliver(rows)
+            elif topic.position > 0:
+                topic.end(Signal.GONE)
             if len(rows) < READ_LIMIT:
                 return
 

@@ -136,7 +136,7 @@ def build(settings: Settings, *, name: str, prepared_only: bool = False) -> Mesh
         events=EventLog(database),
         idempotency=Idempotency(database, clock.now),
         health=Health(database, settings, clock.now, breakers=partial(breaker_states, board)),
-        purge=Purge(database),
+        purge=Purge(database, tasks.stop_network),
         rollup=Rollup(database, clock.now),
     )
 

@@ -41,7 +41,7 @@ def _digits(given: object) -> object:
     return given
 
 
-Position = Annotated[int, Field(ge=0, le=2**31 - 1), BeforeValidator(_digits)]
+Position = Annotated[int, Field(ge=0, le=999_999_999), BeforeValidator(_digits)]  # a column of 32 bits holds it
 _POSITION: TypeAdapter[int] = TypeAdapter(Position)
 
 
@@ -111,7 +111,8 @@ def blueprint(mesh: "Mesh", *, beat_seconds: float = 15.0) -> Blueprint:
     @streams.get("/api/mesh/tasks/<task_id>/stream")
     def stream(task_id: str) -> Response:
         """The task's events, and the texts of its steps while they are written."""
-        return _stream(hub, mesh, task_id, parameters(StreamParameters))
+        wanted = parameters(StreamParameters)
+        return _stream(hub, mesh, task_id, wanted.format, _last_event_id(wanted))
 
     @streams.post("/api/mesh/networks/<network_id>/tasks/stream")
     def submit(network_id: str) -> Response:
@@ -119,9 +120,12 @@ def blueprint(mesh: "Mesh", *, beat_seconds: float = 15.0) -> Blueprint:
         wanted = parameters(SubmitParameters)
         if "Last-Event-ID" in request.headers and IDEMPOTENCY_KEY not in request.headers:
             raise MalformedRequestError("A new task has no events yet; go on with GET /tasks/{task_id}/stream.")
+        position = _last_event_id(StreamParameters())  # before anything is stored
         submitted = _submitted(network_id, hub)
         task_id = str(submitted.get_json()["task_id"])
-        answer = _stream(hub, mesh, task_id, StreamParameters(format=wanted.format))
+        # What is new here has no events yet: a position can only be that of another task.
+        position = position if REPLAYED in submitted.headers else None
+        answer = _stream(hub, mesh, task_id, wanted.format, position)
         kept = ("Location", REPLAYED)
         answer.headers.extend({name: submitted.headers[name] for name in kept if name in submitted.headers})
         return answer
@@ -139,15 +143,15 @@ def _submitted(within: Transaction, network_id: str, hub: Hub) -> Response:
     return made(Task, view, f"/networks/{network_id}/tasks/{view.task_id}", 202)
 
 
-def _stream(hub: Hub, mesh: "Mesh", task_id: str, wanted: StreamParameters) -> Response:
+def _stream(hub: Hub, mesh: "Mesh", task_id: str, asked: Literal["sse", "ndjson"] | None, seen: int | None) -> Response:
     mesh.tasks.find(principal(), task_id)
-    seen, opening = _last_event_id(wanted), mesh.events.opening(task_id)
+    opening = mesh.events.opening(task_id)
     if seen is None:
         seen = opening
     elif _is_past_the_end(mesh.events, task_id, seen):
         return Response(status=204)
     # Whoever comes back is sent the texts of all steps that run, so all of the run's events are read.
-    return _answer(hub, task_id, wire_format(wanted.format), min(seen, opening), seen=seen, texts=TextsSent())
+    return _answer(hub, task_id, wire_format(asked), min(seen, opening), seen=seen, texts=TextsSent())
 
 
 def _answer(

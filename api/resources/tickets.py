@@ -13,7 +13,7 @@ blueprint = Blueprint("tickets", __name__)
 
 @blueprint.post("/stream-tickets")
 @idempotent(repeats=True)
-def create(_within: Transaction) -> Response:
+def create(within: Transaction) -> Response:
     """Make a ticket for the streams of a task."""
     no_parameters()
-    return answer(Ticket, mesh().tickets.issue(principal(), body(CreateTicket).task_id), 201)
+    return answer(Ticket, mesh().tickets.issue(principal(), body(CreateTicket).task_id, within=within), 201)

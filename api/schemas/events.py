@@ -158,7 +158,7 @@ class Token(Unstored):
     """More text of a running step, after `offset` characters of it."""
 
     event = "token"
-    offset: int
+    offset: int = Field(description="in Unicode code points: `[...text].length` in JavaScript")
     text: str
 
 

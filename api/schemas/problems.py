@@ -18,7 +18,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    instance: str = Field(description="the path that was asked for")
+    instance: str = Field(description="the path that was asked for; empty if that could not be read")
     code: str = Field(description="stable, for programs")
     request_id: str = Field(description="stands in the header X-Request-ID as well, and in the log")
     errors: list[Fault] = Field([], description="each fault, where that is known")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import chain, count
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy import delete as remove
 from sqlalchemy.exc import IntegrityError
@@ -17,12 +18,14 @@ from mesh.costs import budgets
 from mesh.db.tables import agents, networks
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.dispatch.queues import COORDINATOR
-from mesh.errors import ConflictError, InvalidInputError, NotFoundError, Problem
+from mesh.errors import ConflictError, ContentionError, InvalidInputError, NotFoundError, Problem, UnavailableError
 from mesh.ids import new_id
 from mesh.networks.rows import agent_views, change_agent, change_network, insert_agents, network_views
 from mesh.networks.views import AgentChanges, AgentConfig, AgentView, NetworkChanges, NetworkView, NewNetwork
 from mesh.security.access import accessible, require, require_version
 from mesh.security.principal import Principal
+
+log = structlog.get_logger(__name__)
 
 # Of a network that is made with as many agents and no coordinator, the one that is added does not count.
 MAX_AGENTS = 50
@@ -34,7 +37,7 @@ class Networks:
     """Everything about networks but their tasks and memory.
 
     `defaults` are the agents of a network that is given none (one of them a coordinator); `stop_tasks` ends all
-    tasks of a network within the transaction that deletes it; `require_model` raises InvalidInputError for a model
+    tasks of a network that is deleted; `require_model` raises InvalidInputError for a model
     that nobody knows, given the pointer to where it stood.
     """
 
@@ -45,7 +48,7 @@ class Networks:
         *,
         require_model: Callable[[str, str], object],
         defaults: Sequence[AgentConfig],
-        stop_tasks: Callable[[UnitOfWork, str], None],
+        stop_tasks: Callable[[str], None],
     ) -> None:
         self._database = database
         self._clock = clock
@@ -99,6 +102,10 @@ class Networks:
             require(work.connection, principal, network_id)
             return network_views(work.connection, [network_id])[0]
 
+    def require(self, principal: Principal, network_id: str, *, within: UnitOfWork) -> None:
+        """Pass when the network is there for the principal; NotFoundError when it is not."""
+        require(within.connection, principal, network_id)
+
     def change(
         self,
         principal: Principal,
@@ -133,7 +140,11 @@ class Networks:
             work.connection.execute(
                 update(networks).where(networks.c.id == network_id).values(deleted_at=self._clock())
             )
-            self._stop_tasks(work, network_id)
+        # Without the row: whoever submits waits for it, each with a connection that others need.
+        try:
+            self._stop_tasks(network_id)
+        except (UnavailableError, ContentionError):  # it is deleted all the same, and the purge goes on
+            log.exception("network_not_stopped", network_id=network_id)
 
     def add_agent(
         self, principal: Principal, network_id: str, config: AgentConfig, *, within: UnitOfWork | None = None

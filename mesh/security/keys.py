@@ -27,8 +27,10 @@ from mesh.security.token import USER_ID, key_id_of, new_key
 DEFAULT_EXPIRY_DAYS = 365
 
 _PURPOSE = "api-key"
+_KEY_ID = re.compile("key_[0-9a-z]{26}")
 _USED_EVERY = timedelta(minutes=1)
 _REFUSED = "The API key does not hold: it is malformed, unknown, expired or revoked."
+_UNKNOWN = "There is no such API key."
 
 # Every request asks this, by the primary key.
 _BY_ID = Prepared(
@@ -162,12 +164,14 @@ class Keys:
             NotFoundError: there is no such key.
         """
         key_id = key_id_of(key) or key
+        if not _KEY_ID.fullmatch(key_id):
+            raise NotFoundError(_UNKNOWN)
         first = update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
         with self._database.begin() as work:
             if work.connection.execute(first.values(revoked_at=self._clock())).rowcount:
                 return
             if work.connection.execute(select(api_keys.c.id).where(api_keys.c.id == key_id)).first() is None:
-                raise NotFoundError("There is no such API key.")
+                raise NotFoundError(_UNKNOWN)
 
     def list(self, *, user_id: str | None = None, limit: int, before: str | None = None) -> Sequence[KeyView]:
         """Keys of one user (ix_api_keys_user_id_id) or of all, newest first, ids below `before`."""

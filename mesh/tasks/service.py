@@ -27,6 +27,9 @@ from mesh.tasks.wakeups import Wakeups
 # An identifier is made after the instant that is stored as its task's, and not much later.
 _MADE_WITHIN_SECONDS = 60
 
+# Tasks that are cancelled in one transaction when their network is deleted.
+STOP_BATCH = 100
+
 
 class Tasks:
     """Everything that callers do with tasks."""
@@ -136,16 +139,26 @@ class Tasks:
             _find(work, principal, task_id, network_id)
             return step_views(work.connection, task_id)
 
-    def stop_network(self, work: UnitOfWork, network_id: str) -> None:
-        """Cancel all that runs or waits in a network, within the transaction that deletes it."""
+    def stop_network(self, network_id: str) -> None:
+        """Cancel all that runs or waits in a deleted network, where nothing starts any more; in small transactions."""
+        last: str | None = ""
+        while last is not None:
+            last = self._stop_batch(network_id, last)
+
+    def _stop_batch(self, network_id: str, after: str) -> str | None:
+        """Cancel the next tasks with ids above `after`; answers the last one's (ix_tasks_network_id_id)."""
         query = (
             select(tasks)
-            .where(tasks.c.network_id == network_id, tasks.c.status.not_in(ENDED_TASKS))
+            .where(tasks.c.network_id == network_id, tasks.c.id > after, tasks.c.status.not_in(ENDED_TASKS))
             .order_by(tasks.c.id)
+            .limit(STOP_BATCH)
             .with_for_update(key_share=True)
         )
-        for task in work.connection.execute(query).all():
-            self._cancel(work, task)
+        with self._database.begin() as work:
+            found = work.connection.execute(query).all()
+            for task in found:
+                self._cancel(work, task)
+        return found[-1].id if found else None
 
     def _cancel(self, work: UnitOfWork, task: Row[Any]) -> None:
         now = self._clock()

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from mesh.clock import Clock
 from mesh.db.tables import networks, tasks
-from mesh.db.unit_of_work import Database
+from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.errors import NotFoundError, UnauthenticatedError
 from mesh.security.access import accessible
 from mesh.security.keyring import Keyring
@@ -46,7 +46,7 @@ class Tickets:
         self._clock = clock
         self._local = local
 
-    def issue(self, principal: Principal, task_id: str) -> Ticket:
+    def issue(self, principal: Principal, task_id: str, *, within: UnitOfWork | None = None) -> Ticket:
         """A ticket for the task's streams.
 
         Raises:
@@ -57,7 +57,7 @@ class Tickets:
             .join(networks)
             .where(tasks.c.id == task_id, accessible(principal))
         )
-        with self._database.begin(atomic=False) as work:
+        with self._database.begin(atomic=False, within=within) as work:
             task = work.connection.execute(query).first()
         if task is None:
             raise NotFoundError(f"There is no task {task_id!r}.")

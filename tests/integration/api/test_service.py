@@ -232,6 +232,20 @@ def test_equal_submissions_at_once_are_one_task_and_every_answer_is_the_same(ser
     assert len(ann.get(path).json()["items"]) == 1
 
 
+def test_an_answer_is_given_again_only_to_keys_that_may_see_the_network(service: Service) -> None:
+    ann = service.user("ann")
+    network, other = (ann.post("/networks", json={"name": "x"}).json()["network_id"] for _ in range(2))
+    granted, not_granted = (service.user("bot", role="service", networks=[one]) for one in (network, other))
+
+    def submit(client: httpx.Client) -> int:
+        answer = client.post(f"/networks/{network}/tasks", json={"task": "x"}, headers={"Idempotency-Key": "k"})
+        return answer.status_code
+
+    assert [submit(client) for client in (granted, granted, not_granted)] == [202, 202, 404]
+    assert ann.delete(f"/networks/{network}").status_code == 204
+    assert submit(granted) == 404
+
+
 def test_one_request_that_waits_for_the_database_holds_up_no_other(service: Service) -> None:
     engine = create_engine(service.database_url, poolclass=NullPool)
     with engine.connect() as connection, ThreadPoolExecutor() as pool:

@@ -111,5 +111,5 @@ def test_answers_are_purged_after_a_day(core: Core, idempotency: Idempotency, ne
     for old, left in (("23 hours 59 minutes", 1), ("24 hours 1 minute", 0)):
         with core.database.begin() as work:
             work.connection.execute(age, {"age": old})
-        Purge(core.database).run()
+        Purge(core.database, core.tasks.stop_network).run()
         assert rows(core) == [1, left]

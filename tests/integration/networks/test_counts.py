@@ -53,7 +53,7 @@ def test_a_purged_network_leaves_no_counts(core: Core) -> None:
     core.submit(network)
     with core.database.begin() as work:
         work.connection.execute(text("UPDATE networks SET deleted_at = now()"))
-    assert Purge(core.database).run() == 1
+    assert Purge(core.database, core.tasks.stop_network).run() == 1
     with core.database.begin() as work:
         assert work.connection.execute(text("SELECT count(*) FROM network_counts")).scalar_one() == 0
 

@@ -1,6 +1,7 @@
 """The purge: a deleted network is gone at once, its rows soon after, and what it cost stays."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,13 +11,14 @@ from sqlalchemy import func, select, update
 from mesh.agents.kinds import DEFAULTS
 from mesh.db import engine as engines
 from mesh.db.tables import agents, events, memories, model_calls, networks, steps, tasks
-from mesh.errors import NotFoundError
+from mesh.errors import NotFoundError, UnavailableError
 from mesh.memory.service import Memory
 from mesh.memory.views import NewMemory
 from mesh.networks.service import Networks
 from mesh.networks.views import AgentConfig
 from mesh.retention import purge
 from mesh.retention.purge import Purge
+from mesh.tasks.service import STOP_BATCH
 from tests.builders import MODELS, add_step, add_task, decision, reply_of, subtask
 from tests.integration.tasks.core import ANN, Core
 
@@ -32,14 +34,16 @@ def core(database_url: str) -> Iterator[Core]:
 
 @pytest.fixture
 def service(core: Core) -> Networks:
+    return networks_of(core, core.tasks.stop_network)
+
+
+def networks_of(core: Core, stop_tasks: Callable[[str], None]) -> Networks:
     defaults = [AgentConfig(kind.name, kind.type) for kind in DEFAULTS]
-    return Networks(
-        core.database,
-        core.clock,
-        require_model=MODELS.require,
-        defaults=defaults,
-        stop_tasks=core.tasks.stop_network,
-    )
+    return Networks(core.database, core.clock, require_model=MODELS.require, defaults=defaults, stop_tasks=stop_tasks)
+
+
+def purging(core: Core) -> Purge:
+    return Purge(core.database, core.tasks.stop_network)
 
 
 def rows(core: Core) -> dict[str, int]:
@@ -71,7 +75,7 @@ def test_everything_of_a_deleted_network_goes_and_the_ledger_stays(core: Core, s
     service.delete(ANN, used(core))
     before = ledger(core)
     assert len(before) == 2 * calls_of_kept > 0
-    assert Purge(core.database).run() == 1
+    assert purging(core).run() == 1
     assert rows(core) == of_kept
     assert ledger(core) == before
     assert service.get(ANN, kept).task_count == 2
@@ -80,7 +84,7 @@ def test_everything_of_a_deleted_network_goes_and_the_ledger_stays(core: Core, s
 def test_a_network_that_was_not_deleted_is_left_alone(core: Core) -> None:
     used(core)
     before = rows(core)
-    assert Purge(core.database).run() == 0
+    assert purging(core).run() == 0
     assert rows(core) == before
 
 
@@ -113,13 +117,59 @@ def test_deleting_a_network_cancels_what_runs_and_waits_in_it(core: Core, servic
     assert core.try_claim("agent.coordinator") is None
 
 
+def test_who_submits_to_a_network_does_not_wait_until_its_tasks_are_stopped(core: Core) -> None:
+    stopped = []
+
+    def stop(network_id: str) -> None:
+        with pytest.raises(NotFoundError):
+            core.submit(network_id)
+        stopped.append(network_id)
+
+    network_id = core.network()
+    networks_of(core, stop).delete(ANN, network_id)
+    assert stopped == [network_id]
+
+
+def test_a_network_is_deleted_even_if_its_tasks_cannot_be_stopped_now(core: Core) -> None:
+    def away(_network_id: str) -> None:
+        raise UnavailableError("The database does not answer.")
+
+    network_id = core.network()
+    task_id = core.submit(network_id).task_id
+    service = networks_of(core, away)
+    service.delete(ANN, network_id)
+    assert service.list(ANN, limit=10) == []
+    assert Purge(core.database, lambda _: None).run() == 0
+    assert core.task(task_id).status == "processing"  # nothing is removed under those who run or watch it
+    core.live.published.clear()
+    assert purging(core).run() == 1
+    assert [(of, event.type) for of, stored in core.live.published for event in stored] == [(task_id, "complete")]
+
+
+def test_tasks_are_stopped_in_small_transactions(core: Core, service: Networks) -> None:
+    network_id = core.network()
+    with core.database.begin() as work:
+        doomed = sorted(add_task(work.connection, network_id) for _ in range(STOP_BATCH + 1))
+    with ThreadPoolExecutor(1) as worker:
+        with core.database.begin() as work:
+            work.connection.execute(select(tasks.c.id).where(tasks.c.id == doomed[-1]).with_for_update()).one()
+            deletion = worker.submit(service.delete, ANN, network_id)
+            give_up = time.monotonic() + 10
+            while core.task(doomed[-2]).status != "cancelled":
+                assert time.monotonic() < give_up
+                time.sleep(0.01)
+            assert not deletion.done()
+        deletion.result(timeout=10)
+    assert {core.task(task_id).status for task_id in doomed} == {"cancelled"}
+
+
 def test_a_late_reply_of_a_purged_step_is_paid_and_stores_nothing(core: Core, service: Networks) -> None:
     network_id = core.network()
     core.submit(network_id)
     claim = core.claim()
     call_id = core.open_call(claim)
     service.delete(ANN, network_id)
-    Purge(core.database).run()
+    purging(core).run()
     core.orchestrator.finish(claim, reply_of(decision(), call_id))
     assert [row.state for row in core.calls(claim.task_id)] == ["settled"]
     assert sum(rows(core).values()) == 0
@@ -131,9 +181,9 @@ def test_a_purge_does_not_wait_for_what_others_hold(core: Core, service: Network
     with ThreadPoolExecutor(1) as worker, core.database.begin() as work:
         held = select(tasks.c.id).where(tasks.c.network_id == network_id).limit(1).with_for_update()
         work.connection.execute(held).one()
-        assert worker.submit(Purge(core.database).run).result(timeout=5) == 0
+        assert worker.submit(purging(core).run).result(timeout=5) == 0
         assert rows(core)["tasks"] == 1
-    assert Purge(core.database).run() == 1
+    assert purging(core).run() == 1
 
 
 def test_purges_at_once_do_not_disturb_each_other(core: Core) -> None:
@@ -143,11 +193,11 @@ def test_purges_at_once_do_not_disturb_each_other(core: Core) -> None:
         network_id = core.network()
         with core.database.begin() as work:
             for _ in range(purge.BATCH + 20):
-                add_step(work.connection, add_task(work.connection, network_id))
+                add_step(work.connection, add_task(work.connection, network_id, status="cancelled"))
         doomed.append(network_id)
     with core.database.begin() as work:
         work.connection.execute(update(networks).values(deleted_at=core.clock()))
     with ThreadPoolExecutor(4) as workers:
-        removed = [future.result() for future in [workers.submit(Purge(core.database).run) for _ in range(4)]]
-    assert sum(removed) + Purge(core.database).run() == len(doomed)
+        removed = [future.result() for future in [workers.submit(purging(core).run) for _ in range(4)]]
+    assert sum(removed) + purging(core).run() == len(doomed)
     assert sum(rows(core).values()) == 0

@@ -36,7 +36,7 @@ def test_a_stream_resumes_at_any_number(server: StreamServer, finished: str) -> 
 
 
 def test_past_the_end_there_is_nothing(server: StreamServer, finished: str) -> None:
-    for last in ("10", "11", str(2**31 - 1)):
+    for last in ("10", "11", "999999999"):
         assert httpx.get(server.events(finished), headers={"Last-Event-ID": last}).status_code == 204
 
 

@@ -4,8 +4,11 @@ import base64
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import create_engine
 
 from mesh.db import engine as engines
+from mesh.db.idempotency import Idempotency
+from mesh.db.unit_of_work import Database
 from mesh.errors import NotFoundError, UnauthenticatedError
 from mesh.ids import new_id
 from mesh.security.keyring import Keyring
@@ -64,6 +67,20 @@ def test_a_ticket_is_whose_key_it_was_made_with_and_for_one_task(core: Core, tic
     for who, task_id in ((principal("bob"), task.task_id), (ann, new_id("task"))):
         with pytest.raises(NotFoundError):
             tickets.issue(who, task_id)
+
+
+def test_within_a_transaction_a_ticket_takes_no_other_connection(
+    database_url: str, core: Core, tickets: Tickets, ann: Principal
+) -> None:
+    """Else requests under way hold every connection, and wait for one."""
+    task_id = core.submit(core.network(), ann).task_id
+    engine = create_engine(database_url, pool_size=1, max_overflow=0, pool_timeout=0.1)
+    database = Database(engine)
+    alone = Tickets(database, Keyring.parse(OLD), Keys(database, OLD, core.clock), core.clock, local=False)
+    with Idempotency(database, core.clock).attempt(b"id", b"body") as attempt:
+        ticket = alone.issue(ann, task_id, within=attempt.work)
+    engine.dispose()
+    assert not is_refused(tickets, ticket.ticket, task_id)
 
 
 def test_revoking_the_key_ends_it(core: Core, tickets: Tickets, keys: Keys, ann: Principal) -> None:

@@ -99,6 +99,12 @@ class Recorder:
 
 
 class FakeNetworks(Recorder):
+    gone = False
+
+    def require(self, _principal: Principal, network_id: str, **_: object) -> None:
+        if self.gone:
+            raise NotFoundError(f"There is no network {network_id!r}.")
+
     def create(self, _principal: Principal, new: NewNetwork, **_: object) -> NetworkView:
         self.stored.append(new)
         return network_view(new)
@@ -250,7 +256,10 @@ class FakeIdempotency:
 
 
 class FakeTickets(Recorder):
-    def issue(self, _principal: Principal, task_id: str) -> Ticket:
+    within: UnitOfWork | None = None
+
+    def issue(self, _principal: Principal, task_id: str, *, within: UnitOfWork | None) -> Ticket:
+        self.within = within
         self.stored.append(task_id)
         return Ticket(f"ticket {len(self.stored)} for {task_id}", AT)
 

@@ -10,7 +10,7 @@ from api.resources.streams import SSE
 from api.stream_texts import TextsSent
 from api.stream_topics import Reader
 from api.streams import Hub
-from mesh.errors import UnavailableError
+from mesh.errors import MeshError
 from mesh.events.live import Live, LiveConnection, Standing
 from mesh.events.log import EventLog, StoredEvent
 from mesh.events.texts import Texts
@@ -29,13 +29,13 @@ class FakeLog(EventLog):
     def __init__(self) -> None:
         self.rows: list[StoredEvent] = []
         self.reads = 0
-        self.down = False
+        self.down: type[MeshError] | None = None
 
     def after(self, task_id: str, sequence: int, limit: int = 500) -> list[StoredEvent]:
         self.reads += 1
         gevent.sleep(0)  # like a query, this lets others run
         if self.down:
-            raise UnavailableError("down")
+            raise self.down("down")
         return self.rows[sequence : sequence + limit] if task_id == TASK else []
 
     def store(self, *kinds: str) -> list[StoredEvent]:

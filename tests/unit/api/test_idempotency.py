@@ -58,6 +58,21 @@ def test_a_key_counts_for_one_caller_and_one_address() -> None:
     assert len(mesh.tasks.stored) == 3
 
 
+@pytest.mark.parametrize(("path", "body"), [case for case in CASES if NETWORK_ID in case[0]])
+def test_what_is_in_a_network_is_not_given_again_to_who_may_not_see_it(path: str, body: object) -> None:
+    mesh = FakeMesh()
+    _post(mesh, path, body)
+    mesh.networks.gone = True
+    answer = _post(mesh, path, body)
+    assert (answer.status_code, wire(answer)["code"]) == (404, "not_found")
+
+
+def test_a_ticket_is_made_with_the_connection_that_its_request_has() -> None:
+    mesh = FakeMesh()
+    _post(mesh, "/api/mesh/stream-tickets", {"task_id": TASK_ID})
+    assert mesh.tickets.within is not None
+
+
 def test_what_was_refused_may_be_tried_again() -> None:
     mesh = FakeMesh()
     assert _post(mesh, "/api/mesh/networks", {"name": ""}).status_code == 422

@@ -14,11 +14,13 @@ from types import FunctionType
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from api.examples import EXAMPLES, members_of
 from api.openapi import as_text, document
+from api.openapi_parts import REQUEST_HEADERS
 from api.operations import OPERATIONS, RequestHeader
+from api.resources.streams import Position
 from api.schemas import events
 from api.schemas.base import Answer, Page, Parameters
 from api.schemas.problems import Fault, Problem
@@ -182,3 +184,16 @@ def test_the_pages_style_is_the_only_thing_its_policy_lets_in() -> None:
     assert policy[0].startswith("default-src 'none'; style-src ")
     assert b64encode(sha256(style.encode()).digest()).decode() in policy[0]
     assert "unsafe" not in policy[0]
+
+
+def test_what_a_stream_that_is_joined_again_and_a_foreign_page_are_answered_is_documented() -> None:
+    paths = DOCUMENT["paths"]
+    assert "204" in paths["/networks/{network_id}/tasks/stream"]["post"]["responses"]
+    assert all("403" in paths[path]["get"]["responses"] for path in ("/health", "/openapi.json"))
+
+
+def test_the_greatest_position_is_the_same_in_the_header_and_in_the_query() -> None:
+    greatest = TypeAdapter(Position).json_schema()["maximum"]
+    pattern = REQUEST_HEADERS[RequestHeader.LAST_EVENT_ID]["schema"]["pattern"]
+    assert re.search(pattern, str(greatest))
+    assert not re.search(pattern, str(greatest + 1))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from api.resources.streams import NDJSON, SSE
 from api.stream_topics import STALLED_AT, Batch, Reader, Topic
 from api.streams import READ_LIMIT
+from mesh.errors import ContentionError, MeshError, UnavailableError
 from mesh.events.log import StoredEvent
 from tests.unit.api.hub import KINDS, TASK, Client, Stage, event, join, until
 
@@ -188,10 +189,10 @@ def test_events_come_from_the_rows_while_redis_is_away_and_from_redis_when_it_is
 def test_a_stream_waits_for_the_database_and_misses_nothing() -> None:
     stage = Stage()
     stage.log.store(*KINDS)
-    stage.log.down = True
+    stage.log.down = UnavailableError
     client = stage.read()
     until(lambda: b": hb" in client.text)
-    stage.log.down = False
+    stage.log.down = None
     join(client)
     assert client.numbers == list(range(1, 11))
 
@@ -260,3 +261,32 @@ def test_an_event_on_the_wire() -> None:
     assert SSE.event(odd) == b'event:plan\ndata:{"text": "a\\u2028b\\nc"}\nid:7\n\n'
     assert json.loads(NDJSON.event(odd)) == {"event": "plan", "text": "a\u2028b\nc"}
     assert NDJSON.event(odd).count(b"\n") == 1
+
+
+def test_a_stream_ends_when_its_task_is_deleted_for_good() -> None:
+    stage = Stage(beat_seconds=0.02)
+    stage.log.store("started", "plan")
+    client = stage.read()
+    until(lambda: client.text.count(b": hb") > 1)
+    assert client.numbers == [1, 2]
+    stage.log.rows.clear()
+    join(client)
+
+
+@pytest.mark.parametrize("error", [UnavailableError, ContentionError])
+def test_neither_an_outage_nor_contention_ends_a_stream_or_the_repair_of_others(error: type[MeshError]) -> None:
+    stage = Stage(poll_seconds=0.01)
+    stage.log.down = error
+    client = stage.read()
+    until(lambda: b": hb" in client.text)
+    stage.log.down = None
+    stage.log.store("started")
+    until(lambda: client.numbers == [1])
+    stage.log.down = error
+    stage.redis.publish(event(3, "plan"))  # number 2 is missing: the rows are read
+    reads = stage.log.reads
+    until(lambda: stage.log.reads > reads + 2)
+    stage.log.store("plan", "complete")
+    stage.log.down = None
+    join(client)
+    assert client.numbers == [1, 2, 3]
