@@ -143,8 +143,8 @@ def as_text(found: Json) -> str:
 def main() -> None:
     """Print the document; nothing is connected for it."""
     from api.app import create_app  # noqa: PLC0415  # which serves what is made here
-    from mesh.bootstrap import build  # noqa: PLC0415
-    from mesh.config import Settings  # noqa: PLC0415
+    from mesh.bootstrap import build  # noqa: PLC0415  # the same
+    from mesh.config import Settings  # noqa: PLC0415  # the same
 
     settings = Settings(
         database_url="postgresql://unused", redis_url="redis://unused", secrets=SecretStr("v1:" + 32 * "x")

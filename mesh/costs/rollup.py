@@ -64,9 +64,11 @@ _CLOSE = text(
 class Rollup:
     """Adds ended calls to `usage_hourly` and `usage_daily`."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, *, batch: int = BATCH) -> None:
+        """`batch` calls are closed in one transaction."""
         self._database = database
         self._clock = clock
+        self._batch = batch
 
     def run(self) -> int:
         """Close the books of all calls that ended more than 15 minutes ago; answers how many.
@@ -74,11 +76,11 @@ class Rollup:
         Several may run at once: each batch, a transaction of its own, skips what another one holds.
         """
         before = self._clock() - OPEN_BOOKS
-        closed, batch = 0, BATCH
-        while batch == BATCH:
+        total, closed = 0, self._batch
+        while closed == self._batch:
             with self._database.begin(atomic=False) as work:
-                batch = work.connection.execute(_CLOSE, {"before": before, "batch": BATCH}).scalar_one()
-            closed += batch
-        if closed:
-            log.info("calls_rolled_up", count=closed)
-        return closed
+                closed = work.connection.execute(_CLOSE, {"before": before, "batch": self._batch}).scalar_one()
+            total += closed
+        if total:
+            log.info("calls_rolled_up", count=total)
+        return total

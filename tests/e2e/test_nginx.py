@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import httpx
@@ -93,7 +94,8 @@ def test_a_caller_that_hangs_up_on_nginx_stops_a_generation(site: Site) -> None:
     site.sandbox.latency(0, chunk=0.3)
     with open_(site, "POST", "/generate/stream", json={"prompt": "A slogan."}, headers=NDJSON) as answer:
         lines = (json.loads(line) for line in answer.iter_lines() if line)
-        assert [next(lines)["event"] for _ in range(2)] == ["start", "token"]
+        first = list(islice(lines, 2))
+        assert [line["event"] for line in first] == ["start", "token"], first
         assert site.sandbox.calls()[0]["ended_at"] is None, "its text is complete already"
     [call] = site.sandbox.ended(1)
     assert call["disconnected"]

@@ -8,37 +8,16 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.sandbox import Sandbox, start_sandbox
-from tests.system import Up, clean_environment, eventually, mesh_up
+from tests.sandbox import Sandbox
+from tests.system import Up, clean_environment, eventually
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("e2e-run")]
 
 TASK = "Create an e-mail campaign"
-
-
-@pytest.fixture(scope="module")
-def sandbox_of_system() -> Iterator[Sandbox]:
-    with start_sandbox() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def up(sandbox_of_system: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with mesh_up(tmp_path_factory.mktemp("system") / "home", sandbox_of_system.env) as running:
-        yield running
-
-
-@pytest.fixture
-def sandbox(sandbox_of_system: Sandbox) -> Sandbox:
-    """The sandbox behind the system, without faults and latency."""
-    sandbox_of_system.clear_faults()
-    sandbox_of_system.latency(0)
-    return sandbox_of_system
 
 
 def command(up: Up, *arguments: str) -> list[str]:

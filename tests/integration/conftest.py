@@ -6,13 +6,15 @@ from uuid import uuid4
 
 import pytest
 from redis import Redis
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
+from mesh.db import engine as engines
 from mesh.db.migrate import upgrade
 from mesh.embedded.postgres import Postgres
 from mesh.embedded.supervisor import Supervisor
 from mesh.embedded.valkey import Valkey
+from tests.integration.tasks.core import Core
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +67,20 @@ def database_url(postgres_url: str, migrated_database: str) -> Iterator[str]:
     _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {migrated_database}")
     yield _renamed(postgres_url, name)
     _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """Connections to a database of the test's own, as the API has them."""
+    engine = engines.create(database_url, name="test")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def core(engine: Engine) -> Core:
+    """What a worker would do, one move at a time."""
+    return Core(engine)
 
 
 @pytest.fixture

@@ -51,15 +51,8 @@ def open_books(database: Database) -> int:
     return int(rows(database, "SELECT count(*) FROM model_calls WHERE NOT rolled")[0][0])
 
 
-@pytest.fixture
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mesh.costs.rollup.BATCH", 20)
-
-
-@pytest.mark.usefixtures("small_batches")
-def test_several_at_once_add_every_ended_call_exactly_once(
-    database: Database, rollup: Rollup, clock: FakeClock
-) -> None:
+def test_several_at_once_add_every_ended_call_exactly_once(database: Database, clock: FakeClock) -> None:
+    rollup = Rollup(database, clock, batch=20)
     calls = made_up(random.Random(2), start=NOW, hours=30, count=300, networks=["network_1"])
     store(database, calls)
     clock.advance(31 * 3600)

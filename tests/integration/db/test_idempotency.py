@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import func, select, text
 
 from mesh.db.idempotency import KEPT_FOR, Idempotency, Kept
 from mesh.db.tables import idempotency_keys, tasks
@@ -14,11 +14,6 @@ from mesh.tasks.views import NewTask
 from tests.integration.tasks.core import ANN, Core
 
 ID, BODY = b"who, where, key", b"body"
-
-
-@pytest.fixture
-def core(engine: Engine) -> Core:
-    return Core(engine)
 
 
 @pytest.fixture

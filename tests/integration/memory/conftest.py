@@ -2,11 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterator
 
 import pytest
 
-from mesh.db import engine as engines
 from mesh.db.vectors import DIMENSIONS
 from mesh.memory.embedding import Embedding
 from mesh.memory.service import Memory
@@ -39,13 +37,6 @@ class Synonyms:
     def meaning_of(self, text: str) -> Meaning:
         """As a search is told."""
         return Meaning(self.model, self.vector(text))
-
-
-@pytest.fixture
-def core(database_url: str) -> Iterator[Core]:
-    engine = engines.create(database_url, name="test")
-    yield Core(engine)
-    engine.dispose()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from mesh.db import engine as engines
 from mesh.models.board import BREAKER, Board
 from mesh.models.calls import Cancellation, Completion
 from mesh.models.litellm_calls import LiteLLMCalls
@@ -28,13 +27,6 @@ pytestmark = [
 ]
 
 AT_ONCE = 10  # as many connections as a process has
-
-
-@pytest.fixture
-def core(database_url: str) -> Iterator[Core]:
-    engine = engines.create(database_url, name="test")
-    yield Core(engine)
-    engine.dispose()
 
 
 @pytest.fixture

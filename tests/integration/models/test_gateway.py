@@ -3,7 +3,7 @@
 import json
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import Row
 
 from mesh.costs.ledger import Spender
-from mesh.db import engine as engines
 from mesh.errors import DeadlineExceededError, InvalidReplyError, StepLostError
 from mesh.models.calls import Cancellation, Completion, Journal, Messages, ModelCall, Reply, Translator
 from mesh.models.litellm_calls import LiteLLMCalls
@@ -25,13 +24,6 @@ from tests.sandbox import Sandbox
 pytestmark = WITH_LITELLM
 
 SCHEMA = {"type": "object", "properties": {"x": {"type": "string"}}, "required": ["x"], "additionalProperties": False}
-
-
-@pytest.fixture
-def core(database_url: str) -> Iterator[Core]:
-    engine = engines.create(database_url, name="test")
-    yield Core(engine)
-    engine.dispose()
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """What the end of a model call means for its step: settled with what is stored, or tried again when it may be."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
 from mesh.agents.runner import Runner
-from mesh.db import engine as engines
 from mesh.errors import ModelCallError
 from mesh.models.calls import Usage
 from mesh.tasks.execution import Execution
@@ -16,13 +15,6 @@ from tests.builders import decision, gateway, subtask
 from tests.integration.tasks.core import WORKER, Core
 
 QUEUE = "agent.coordinator"
-
-
-@pytest.fixture
-def core(database_url: str) -> Iterator[Core]:
-    engine = engines.create(database_url, name="test")
-    yield Core(engine)
-    engine.dispose()
 
 
 def execution(core: Core, replies: Iterable[str | ModelCallError]) -> Execution:

@@ -1,12 +1,11 @@
 """Changing networks, agents and memory: what is named and nothing else, and never what somebody else has changed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mesh.agents.kinds import DEFAULTS
-from mesh.db import engine as engines
 from mesh.errors import ConflictError, InvalidInputError, NotFoundError, StaleVersionError
 from mesh.memory.service import Memory
 from mesh.memory.views import NewMemory
@@ -17,13 +16,6 @@ from tests.builders import MODELS, principal
 from tests.integration.tasks.core import ANN, WORKER, Core
 
 BOB = principal("bob")
-
-
-@pytest.fixture
-def core(database_url: str) -> Iterator[Core]:
-    engine = engines.create(database_url, name="test")
-    yield Core(engine)
-    engine.dispose()
 
 
 @pytest.fixture

@@ -1,25 +1,15 @@
 """Counts of networks: exact whoever adds and removes, and as cheap for a million as for one."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 from sqlalchemy import text
 
-from mesh.db import engine as engines
 from mesh.memory.service import Memory
 from mesh.memory.views import NewMemory
 from mesh.networks.rows import network_views
 from mesh.retention.purge import Purge
 from tests.builders import agent_reply, decision, subtask
 from tests.integration.tasks.core import ANN, Core
-
-
-@pytest.fixture
-def core(database_url: str) -> Iterator[Core]:
-    engine = engines.create(database_url, name="test")
-    yield Core(engine)
-    engine.dispose()
 
 
 def counts(core: Core, network: str) -> tuple[int, int]:

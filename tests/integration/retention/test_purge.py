@@ -1,7 +1,7 @@
 """The purge: a deleted network is gone at once, its rows soon after, and what it cost stays."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import func, select, update
 
 from mesh.agents.kinds import DEFAULTS
-from mesh.db import engine as engines
 from mesh.db.tables import agents, events, memories, model_calls, networks, steps, tasks
 from mesh.errors import NotFoundError, UnavailableError
 from mesh.memory.service import Memory
@@ -23,13 +22,6 @@ from tests.builders import MODELS, add_step, add_task, decision, reply_of, subta
 from tests.integration.tasks.core import ANN, Core
 
 OWNED = (networks, agents, tasks, steps, events, memories)
-
-
-@pytest.fixture
-def core(database_url: str) -> Iterator[Core]:
-    engine = engines.create(database_url, name="test")
-    yield Core(engine)
-    engine.dispose()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A core of the test's own."""
+"""The core on connections of both kinds."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import Engine
 
 from mesh.db import engine as engines
-from tests.integration.tasks.core import Core
 
 
 @pytest.fixture(params=[False, True], ids=["as the API", "as workers"])
@@ -14,8 +13,3 @@ def engine(database_url: str, request: pytest.FixtureRequest) -> Iterator[Engine
     engine = engines.create(database_url, name="mesh-test", prepared_only=request.param)
     yield engine
     engine.dispose()
-
-
-@pytest.fixture
-def core(engine: Engine) -> Core:
-    return Core(engine)

@@ -27,18 +27,6 @@ HOLDER = Holder(WORKER, "worker", "host", 1, ("agent.coordinator",), 8)
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = engines.create(database_url, name="test")
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def core(engine: Engine) -> Core:
-    return Core(engine)
-
-
-@pytest.fixture
 def heart(core: Core, engine: Engine) -> Iterator[Callable[..., Heart]]:
     """`heart(...)` makes one that beats fast, of the parts given and usual ones; it is stopped when the test ends."""
     made: list[Heart] = []
