@@ -162,10 +162,11 @@ def _weight(item: Batch | Signal) -> int:
 
 
 class Topic:
-    """A task that somebody here reads."""
+    """A task that somebody here reads; or, not `stored`, a channel that has no rows to be read again."""
 
-    def __init__(self, task_id: str) -> None:
+    def __init__(self, task_id: str, *, stored: bool = True) -> None:
         self.task_id = task_id
+        self.stored = stored
         self.readers: set[Reader] = set()
         self.standing = Event()  # no need to wait for the subscription (any more)
         self.position: int | None = None  # every event up to here was delivered; None until the first reader is set
@@ -188,7 +189,7 @@ class Topic:
         batch = Batch(events) if self.position is None else Batch(events).after(self.position)
         if batch is None:
             return True
-        if self.position is not None and batch.first != self.position + 1:
+        if self.stored and self.position is not None and batch.first != self.position + 1:
             return False
         self.position = batch.last
         for reader in tuple(self.readers):

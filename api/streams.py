@@ -95,7 +95,7 @@ class Hub:
         Raises:
             UnavailableError: Redis does not answer.
         """
-        topic = self._join(channel, reader)
+        topic = self._join(channel, reader, stored=False)
         if topic.standing.wait(JOIN_SECONDS) and not self._away:
             return partial(self._leave, topic, reader)
         self._leave(topic, reader)
@@ -158,11 +158,11 @@ class Hub:
                 topic.settle(reader.position)
                 return
 
-    def _join(self, task_id: str, reader: Reader) -> Topic:
+    def _join(self, task_id: str, reader: Reader, *, stored: bool = True) -> Topic:
         self._start()
         topic = self._topics.get(task_id)
         if topic is None:
-            topic = self._topics[task_id] = Topic(task_id)
+            topic = self._topics[task_id] = Topic(task_id, stored=stored)
             self._changed.put(task_id)
             if self._away:
                 topic.standing.set()
@@ -286,7 +286,7 @@ class Hub:
                 gevent.sleep(self._poll_seconds)
 
     def _catch_up(self, topic: Topic) -> None:
-        while topic.readers and topic.position is not None:
+        while topic.stored and topic.readers and topic.position is not None:
             # From the last one that was delivered: without that one the task itself is no longer there.
             rows = self._events.after(topic.task_id, max(0, topic.position - 1), READ_LIMIT)
             if rows:

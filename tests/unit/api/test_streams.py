@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.resources.streams import NDJSON, SSE
-from api.stream_topics import STALLED_AT, Batch, Reader, Topic
+from api.stream_topics import STALLED_AT, Batch, Reader, Signal, Topic
 from api.streams import READ_LIMIT
 from mesh.errors import ContentionError, MeshError, UnavailableError
 from mesh.events.log import StoredEvent
@@ -290,3 +290,19 @@ def test_neither_an_outage_nor_contention_ends_a_stream_or_the_repair_of_others(
     stage.log.down = None
     join(client)
     assert client.numbers == [1, 2, 3]
+
+
+def test_a_channel_has_no_rows_that_heartbeats_or_a_new_connection_could_miss() -> None:
+    """What it loses its reader sees by the numbers, and for as long as nothing is published it just waits."""
+    stage, reader = Stage(beat_seconds=0.01), Reader(SSE, 0, key_id=None, connection=None)
+    end = stage.hub.listen(TASK, reader)
+    stage.redis.publish(event(1))
+    assert isinstance(reader.take(), Batch)
+    assert {reader.take(), reader.take()} == {Signal.BEAT}
+    stage.redis.inbox.put(None)
+    until(lambda: stage.redis.connections == 2)
+    stage.redis.publish(event(3))
+    lost = next(item for item in iter(reader.take, None) if item is not Signal.BEAT)
+    assert isinstance(lost, Batch)
+    assert lost.first == 3
+    end()
