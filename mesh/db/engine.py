@@ -1,11 +1,11 @@
 """The engine: how this process talks to PostgreSQL.  Nothing else makes connections."""
 
-from psycopg2 import extensions
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from mesh.db.prepared import SESSION_OPTIONS, WHOLE_SESSION
+from mesh.db.session import Session
 from mesh.errors import ConfigurationError
 
 # At most 10 connections a process (and up to two for leadership, which are among them); docs/operations.md has the sum.
@@ -40,12 +40,14 @@ def create(url: str, *, name: str, prepared_only: bool = False) -> Engine:
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
         pool_timeout=30,
+        # Else each new connection looks for a type that is not used here.
+        use_native_hstore=False,
         # An error's text may reach a log; its parameters are users' data.
         hide_parameters=True,
         connect_args={
             "application_name": name,
             "connect_timeout": 3,
-            "connection_factory": _Session,
+            "connection_factory": Session,
             "options": f"{_SESSION_OPTIONS} {SESSION_OPTIONS}" if prepared_only else _SESSION_OPTIONS,
             # A server that vanished without a word is noticed within about 10 s.
             "keepalives_idle": 5,
@@ -54,17 +56,6 @@ def create(url: str, *, name: str, prepared_only: bool = False) -> Engine:
             "tcp_user_timeout": 10000,
         },
     )
-
-
-class _Session(extensions.connection):
-    """Goes from transactions to single statements and back without a word to the server.
-
-    psycopg2's own way sets the session's default level each time: one round trip in six of a step.  Transactions are at
-    the server's default level, READ COMMITTED.
-    """
-
-    def set_isolation_level(self, level: int | str | None) -> None:
-        self.autocommit = level == extensions.ISOLATION_LEVEL_AUTOCOMMIT
 
 
 def _parsed(url: str) -> URL:

@@ -9,9 +9,11 @@ that also search and sum up say it for the transaction, in the same round trip.
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, CursorResult
+
+from mesh.db.session import Session
 
 # The execution option of connections whose session says it.
 WHOLE_SESSION = "mesh_prepares_in_session"
@@ -36,9 +38,17 @@ class Prepared:
 
     def execute(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
         """Run it with `values`, which may hold more than its parameters."""
+        return connection.exec_driver_sql(self._statement(connection), dict(values))
+
+    def send(self, connection: Connection, values: Mapping[str, Any]) -> None:
+        """Run it without waiting for an answer: with the next statement, or the commit.  In transactions only."""
+        session = cast(Session, connection.connection.dbapi_connection)
+        session.later(self._statement(connection), values)
+
+    def _statement(self, connection: Connection) -> str:
         known: set[str] = connection.info.setdefault("mesh_prepared", set())
         if self._name not in known:
             connection.exec_driver_sql(self._prepare)
             known.add(self._name)
         options = "" if connection.get_execution_options().get(WHOLE_SESSION) else _SET_LOCAL
-        return connection.exec_driver_sql(options + self._execute, dict(values))
+        return options + self._execute

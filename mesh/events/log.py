@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from mesh.clock import to_wire
 from mesh.db.prepared import Prepared
@@ -42,7 +42,8 @@ def appending(condition: str = "", *, events: str = GIVEN) -> str:
     numbered AS (
         UPDATE tasks SET last_sequence = last_sequence + :count
         WHERE id = :task_id {f"AND {condition}" if condition else ""}
-        RETURNING id, network_id, owner, priority, status, run, iterations, last_sequence - :count AS before
+        RETURNING id, network_id, owner, priority, status, run, iterations, last_sequence,
+            last_sequence - :count AS before
     ), {logging(events)}"""  # noqa: S608  # built from constants of ours
 
 
@@ -58,7 +59,7 @@ def logging(events: str = GIVEN) -> str:
 
 
 _APPEND = Prepared(
-    f"WITH {appending()} SELECT before FROM numbered",  # noqa: S608  # as above
+    f"WITH {appending()} SELECT FROM numbered",  # as above
     count="int",
     events="jsonb",
     now="timestamptz",
@@ -73,6 +74,9 @@ _AFTER = text(
     ORDER BY events.sequence LIMIT :limit
     """
 )
+
+# Primary key.
+_TASK = text("SELECT FROM tasks WHERE id = :task_id")
 
 _OPENING = text("SELECT max(sequence) FROM events WHERE task_id = :task_id AND type = 'started'")
 
@@ -100,17 +104,16 @@ class Batch:
         ]
 
 
-def append(
-    connection: Connection, task_id: str, network_id: str, new: Sequence[Event], *, at: datetime
-) -> list[StoredEvent]:
-    """Store `new` as the task's next events, in their order; answers them with their numbers.
+def append(connection: Connection, task: Row[Any], new: Sequence[Event], *, at: datetime) -> list[StoredEvent]:
+    """Store `new` as the next events of `task`, in their order; answers them with their numbers.
 
-    Takes the task's row lock until the transaction ends.
+    `task` is the task's row as it is under its lock, which the caller holds.  They are stored by the commit.
     """
     if not new:
         return []
-    batch = Batch(task_id, new, at=at)
-    return batch.stored(network_id, _APPEND.execute(connection, batch.values()).scalar_one())
+    batch = Batch(task.id, new, at=at)
+    _APPEND.send(connection, batch.values())
+    return batch.stored(task.network_id, before=task.last_sequence)
 
 
 def _wire(task_id: str, network_id: str, sequence: int, at: datetime, fields: dict[str, Any]) -> dict[str, Any]:
@@ -139,6 +142,11 @@ class EventLog:
                 )
                 for row in work.connection.execute(_AFTER, values)
             ]
+
+    def has_task(self, task_id: str) -> bool:
+        """Whether the task is still there, with or without events."""
+        with self._database.begin(atomic=False) as work:
+            return work.connection.execute(_TASK, {"task_id": task_id}).first() is not None
 
     def opening(self, task_id: str) -> int:
         """The position just before the latest `started`: where a stream without a position begins; 0 if none."""

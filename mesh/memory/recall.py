@@ -1,36 +1,43 @@
 """Recall: what a step's agent is reminded of.
 
-tasks.briefing -> here.  Where all fits, it is one prepared statement that ranks it by words.  Only a network with more
-is searched, as callers search it, by the words of the step and by the meaning of its task - which a control worker has
+tasks.briefing -> here.  Where all fits, it comes with the briefing, ranked by words.  Only a network with more is
+searched, as callers search it, by the words of the step and by the meaning of its task - which a control worker has
 looked up meanwhile, or not: nothing is waited for.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, text
 
-from mesh.db.prepared import Prepared
 from mesh.memory.search import SETTINGS, Asked, fitting, ranked, values_of
 from mesh.memory.views import Filters, Meaning, Recalled
 
 RECALL_LIMIT = 20
 
-# The newest by ix_memories_network_id_id; the search is parsed once, not once a row.
-_FITTING = Prepared(
+
+def remembered(network_id: str, about: str) -> str:
+    """SQL for what fits into a prompt, in order, or one item more: what `recall` takes.
+
+    `network_id` and `about` are SQL, and the parameter `now` is used.  The newest by ix_memories_network_id_id; what
+    is asked is parsed once, not once a row.
     """
-    WITH about AS MATERIALIZED (
-        SELECT CAST(replace(CAST(plainto_tsquery('english', :about) AS text), ' & ', ' | ') AS tsquery) AS words
-    ), newest AS (
-        SELECT * FROM memories
-        WHERE network_id = :network_id AND (expires_at IS NULL OR expires_at > :now)
-        ORDER BY id DESC LIMIT :limit + 1
-    )
-    SELECT newest.id AS memory_id, newest.type, newest.content, newest.confidence FROM newest, about
-    ORDER BY newest.pinned DESC, ts_rank(newest.words, about.words) DESC, newest.id DESC
-    """,
-    now="timestamptz",
-    limit="int",
-)
+    return f"""(
+        WITH about AS MATERIALIZED (
+            SELECT CAST(replace(CAST(plainto_tsquery('english', {about}) AS text), ' & ', ' | ') AS tsquery) AS words
+        ), newest AS (
+            SELECT * FROM memories
+            WHERE network_id = {network_id} AND (expires_at IS NULL OR expires_at > :now)
+            ORDER BY id DESC LIMIT {RECALL_LIMIT + 1}
+        )
+        SELECT jsonb_agg(
+            jsonb_build_object(
+                'memory_id', newest.id, 'type', newest.type, 'content', newest.content,
+                'confidence', newest.confidence)
+            ORDER BY newest.pinned DESC, ts_rank(newest.words, about.words) DESC, newest.id DESC)
+        FROM newest, about)"""  # noqa: S608  # built from constants of ours
+
 
 # Primary key.
 _MEANING = text("SELECT model, vector FROM task_vectors WHERE task_id = :task_id AND vector IS NOT NULL")
@@ -44,18 +51,27 @@ def understanding(task: str) -> str:
     )"""  # noqa: S608  # built from constants of ours
 
 
-def recall(connection: Connection, network_id: str, task_id: str, about: str, *, now: datetime) -> list[Recalled]:
+def recall(
+    connection: Connection,
+    fitting: Sequence[Mapping[str, Any]] | None,
+    *,
+    network_id: str,
+    task_id: str,
+    about: str,
+    now: datetime,
+) -> list[Recalled]:
     """What the network remembers `about` a step of a task: pinned items first, then the most relevant, then the newest.
 
-    Relevant is what the step's words and the task's meaning find; in small networks, what has the step's words.
+    `fitting` is what `remembered` answered.  Relevant is what the step's words and the task's meaning find; in small
+    networks, what has the step's words.
     """
-    values = {"network_id": network_id, "about": about, "now": now, "limit": RECALL_LIMIT}
-    rows = _FITTING.execute(connection, values).all()
-    if len(rows) > RECALL_LIMIT:
-        found = connection.execute(_MEANING, {"task_id": task_id}).first()
-        meaning = Meaning(found.model, found.vector) if found else None
-        asked = Asked(network_id, about, meaning, Filters(), RECALL_LIMIT)
-        rows = connection.execute(text(_searching(meant=found is not None)), values_of(asked, now=now)).all()
+    if len(fitting or ()) <= RECALL_LIMIT:
+        # JSON does not tell 1.0 from 1.
+        return [Recalled(**{**item, "confidence": float(item["confidence"])}) for item in fitting or ()]
+    found = connection.execute(_MEANING, {"task_id": task_id}).first()
+    meaning = Meaning(found.model, found.vector) if found else None
+    asked = Asked(network_id, about, meaning, Filters(), RECALL_LIMIT)
+    rows = connection.execute(text(_searching(meant=found is not None)), values_of(asked, now=now))
     return [Recalled(row.memory_id, row.type, row.content, row.confidence) for row in rows]
 
 

@@ -13,7 +13,7 @@ from mesh.costs import accounts
 from mesh.costs.ledger import Spender
 from mesh.db.prepared import Prepared
 from mesh.errors import AgentRemovedError, StepLostError
-from mesh.memory.recall import recall
+from mesh.memory.recall import recall, remembered
 from mesh.models.calls import Preferences
 from mesh.tasks.claims import Claim
 from mesh.tasks.states import StepKind, TaskStatus
@@ -31,6 +31,8 @@ class Briefing:
     network_id: str
     expires_at: datetime
 
+
+_ABOUT = "tasks.task || E'\\n' || :description"
 
 # Primary keys, and uq_agents_network_id_name.  A decision is any coordinator's when the one it was for is none now.
 # `specialists` are for decisions only, by the same index.  `finished` are the steps that the agent is told of, by
@@ -55,7 +57,8 @@ _TASK = Prepared(
                 WHERE task_id = tasks.id AND kind = 'agent' AND CASE
                     WHEN :decision THEN state IN ('succeeded', 'failed', 'cancelled', 'skipped')
                     ELSE iteration = :iteration AND key = ANY(:depends_on) END) told
-        ) END AS finished
+        ) END AS finished,
+        {remembered("tasks.network_id", _ABOUT)} AS remembered
     FROM tasks JOIN networks ON networks.id = tasks.network_id
     LEFT JOIN agents ON agents.network_id = tasks.network_id
         AND CASE WHEN :decision THEN agents.type = 'coordinator' ELSE agents.id = :agent_id END
@@ -85,6 +88,7 @@ def prepare(connection: Connection, claim: Claim, *, worker_id: str, now: dateti
         "told": claim.iteration > 1 if decides else bool(claim.depends_on),
         "iteration": claim.iteration,
         "depends_on": list(claim.depends_on),
+        "description": claim.description,
         "now": now,
     }
     task = _TASK.execute(connection, values).first()
@@ -93,7 +97,6 @@ def prepare(connection: Connection, claim: Claim, *, worker_id: str, now: dateti
         raise StepLostError("The task has ended.")
     if task.agent_id is None:
         raise AgentRemovedError("The agent has left the network.")
-    about = f"{task.task}\n{claim.description}"
     common: dict[str, Any] = {
         "agent": _agent(task._mapping),
         "preferences": Preferences(**{**task.model_selection, **({"model": task.model} if task.model else {})}),
@@ -103,7 +106,14 @@ def prepare(connection: Connection, claim: Claim, *, worker_id: str, now: dateti
         "shared_context": task.shared_context,
         "memories": [
             MemoryView(item.memory_id, item.type, item.content, item.confidence)
-            for item in recall(connection, task.network_id, claim.task_id, about, now=now)
+            for item in recall(
+                connection,
+                task.remembered,
+                network_id=task.network_id,
+                task_id=claim.task_id,
+                about=f"{task.task}\n{claim.description}",
+                now=now,
+            )
         ],
     }
     finished = [_finished_step(step) for step in task.finished or ()]

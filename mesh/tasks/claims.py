@@ -148,8 +148,8 @@ _INSERT = Prepared(inserting(":steps"), steps="jsonb", now="timestamptz")
 
 
 def insert_steps(connection: Connection, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> list[str]:
-    """Store new steps (rows by the names of the columns); answers the queue of each that is ready."""
-    _INSERT.execute(connection, {"steps": json.dumps(rows), "now": now})
+    """Store new steps (rows by the names of the columns), by the commit; answers the queue of each that is ready."""
+    _INSERT.send(connection, {"steps": json.dumps(rows), "now": now})
     return [row["queue"] for row in rows if row["state"] == "ready"]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Connection, Row, func, select, text, update
 
@@ -61,8 +61,11 @@ def lock(connection: Connection, task_id: str) -> Row[Any] | None:
 
 
 def publish(work: UnitOfWork, wakeups: Wakeups, task: Row[Any], changes: Changes, *, now: datetime) -> None:
-    """Store the events of `changes`, and send them when the transaction has committed.  Permits are the caller's."""
-    stored = log.append(work.connection, task.id, task.network_id, changes.events, at=now)
+    """Store the events of `changes`, and send them when the transaction has committed.  Permits are the caller's.
+
+    Once a transaction: `task` is the row as it was locked, with the number of its last event.
+    """
+    stored = log.append(work.connection, task, changes.events, at=now)
     wakeups.events(work, task.id, stored)
 
 
@@ -93,7 +96,7 @@ def resume(connection: Connection, task: Row[Any], *, timeout_seconds: int, now:
         )
     )
     _reopen(connection, task)
-    more = continue_run(connection, task, now=now)
+    more = continue_run(connection, task, look_around(connection, task), now=now)
     return Changes([types.Started(TaskStatus.PROCESSING, task.run + 1), *more.events], more.queues)
 
 
@@ -132,28 +135,53 @@ def _reopen(connection: Connection, task: Row[Any]) -> None:
     )
 
 
-# ix_steps_task_id_iteration
-_ROUND = Prepared(
-    "SELECT id, kind, key, state, depends_on FROM steps WHERE task_id = :task_id AND iteration = :iteration",
-    iteration="int",
-)
+def surroundings(task: str, *, state: str = "steps.state") -> str:
+    """SQL for what the changes below must know beside the row `task`, as the columns of `Surroundings`.
+
+    `state` is SQL for a step's state.  By ix_steps_task_id_iteration and uq_agents_network_id_name.
+    """
+    return f"""
+        (SELECT jsonb_agg(jsonb_build_object(
+             'id', id, 'key', kind || ':' || key, 'state', {state}, 'depends_on', depends_on))
+         FROM steps WHERE task_id = {task}.id AND iteration = {task}.iterations) AS round,
+        (SELECT jsonb_agg(jsonb_build_object('id', id, 'name', name, 'type', type) ORDER BY id)
+         FROM agents WHERE network_id = {task}.network_id) AS members"""  # noqa: S608  # built from constants of ours
 
 
-def continue_run(connection: Connection, task: Row[Any], *, now: datetime) -> Changes:
-    """Make ready or skip what the present round allows; when the round has ended, order the next decision."""
-    rows = _ROUND.execute(connection, {"task_id": task.id, "iteration": task.iterations}).all()
-    # The decision stands beside the steps that it ordered; prefixes keep its key from meeting one of theirs.
-    step = advance(
-        [
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The steps of a task's present round, and the members of its network."""
+
+    round: Sequence[RoundStep]
+    members: Sequence[Member]
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Self:
+        """From the columns of `surroundings`."""
+        # The decision stands beside the steps that it ordered; prefixes keep its key from meeting one of theirs.
+        steps = [
             RoundStep(
-                row.id, f"{row.kind}:{row.key}", StepState(row.state), tuple(f"agent:{k}" for k in row.depends_on)
+                step["id"], step["key"], StepState(step["state"]), tuple(f"agent:{k}" for k in step["depends_on"])
             )
-            for row in rows
+            for step in row.round or ()
         ]
-    )
+        return cls(steps, [Member(**member) for member in row.members])
+
+
+_AROUND = Prepared(f"SELECT {surroundings('tasks')} FROM tasks WHERE id = :id")  # noqa: S608  # as above
+
+
+def look_around(connection: Connection, task: Row[Any]) -> Surroundings:
+    """The surroundings of `task` as they are now."""
+    return Surroundings.of(_AROUND.execute(connection, {"id": task.id}).one())
+
+
+def continue_run(connection: Connection, task: Row[Any], around: Surroundings, *, now: datetime) -> Changes:
+    """Make ready or skip what the present round allows; when the round has ended, order the next decision."""
+    step = advance(around.round)
     if step.done:
-        _NEXT_ITERATION.execute(connection, {"id": task.id})
-        return Changes(queues=order_decision(connection, task, task.iterations + 1, now=now))
+        _NEXT_ITERATION.send(connection, {"id": task.id})
+        return Changes(queues=order_decision(connection, task, around.members, task.iterations + 1, now=now))
     return Changes(queues=_advance_round(connection, step, now=now))
 
 
@@ -167,34 +195,31 @@ def _advance_round(connection: Connection, step: Advance, *, now: datetime) -> l
 
 _NEXT_ITERATION = Prepared("UPDATE tasks SET iterations = iterations + 1 WHERE id = :id")
 
-# uq_agents_network_id_name
-_MEMBERS = Prepared("SELECT id, name, type FROM agents WHERE network_id = :network_id ORDER BY id")
 
-
-def order_decision(connection: Connection, task: Row[Any], iteration: int, *, now: datetime) -> list[str]:
+def order_decision(
+    connection: Connection, task: Row[Any], members: Sequence[Member], iteration: int, *, now: datetime
+) -> list[str]:
     """Store the coordinator's decision number `iteration` as a ready step; answers its queue."""
-    members = _MEMBERS.execute(connection, {"network_id": task.network_id}).all()
     coordinator = next(member for member in members if member.type == COORDINATOR)
     return insert_steps(connection, [decision_row(task, coordinator, iteration)], now=now)
 
 
-def decision_row(task: Row[Any] | Owner, coordinator: Row[Any] | Member, iteration: int) -> dict[str, Any]:
+def decision_row(task: Row[Any] | Owner, coordinator: Member, iteration: int) -> dict[str, Any]:
     """The coordinator's decision number `iteration`, to be stored as a ready step."""
     planned = PlannedStep(f"decision_{iteration}", coordinator.name, "Decide what is to be done next.", ())
     return _row(task, planned, coordinator, StepKind.DECISION, iteration, frozenset())
 
 
 def add_steps(
-    connection: Connection, task: Row[Any], planned: Sequence[PlannedStep], *, now: datetime
+    connection: Connection, task: Row[Any], members: Sequence[Member], planned: Sequence[PlannedStep], *, now: datetime
 ) -> tuple[list[dict[str, Any]], Changes]:
     """Store a decision's steps in the present iteration; answers their rows, and what follows at once.
 
     A step whose agent has left the network since it was planned has failed before it began.
     """
-    found = _MEMBERS.execute(connection, {"network_id": task.network_id})
-    members = {member.name: member for member in found}
-    live = _live_queues(connection, (members[step.agent].type for step in planned if step.agent in members))
-    rows = [_row(task, step, members.get(step.agent), StepKind.AGENT, task.iterations, live) for step in planned]
+    named = {member.name: member for member in members}
+    live = _live_queues(connection, (named[step.agent].type for step in planned if step.agent in named))
+    rows = [_row(task, step, named.get(step.agent), StepKind.AGENT, task.iterations, live) for step in planned]
     queues = insert_steps(connection, rows, now=now)
     failed: list[types.Event] = [
         types.StepFailed(row["id"], row["agent_name"], row["agent_id"], **row["error"], will_retry=False)
@@ -203,14 +228,14 @@ def add_steps(
     ]
     if not failed:
         return rows, Changes(queues=queues)
-    more = continue_run(connection, task, now=now)
+    more = continue_run(connection, task, look_around(connection, task), now=now)
     return rows, Changes([*failed, *more.events], queues + more.queues)
 
 
 def _row(
     task: Row[Any] | Owner,
     step: PlannedStep,
-    agent: Row[Any] | Member | None,
+    agent: Member | None,
     kind: StepKind,
     iteration: int,
     live_queues: frozenset[str],
@@ -271,7 +296,7 @@ def end(
     """End the task: its open steps are cancelled, and the last events say why."""
     check_task_move(TaskStatus(task.status), status)
     values = {"id": task.id, "status": status, "result": _json(result), "error": _json(error), "now": now}
-    _END.execute(connection, {**values, "open_states": [str(state) for state in OPEN_STEPS]})
+    _END.send(connection, {**values, "open_states": [str(state) for state in OPEN_STEPS]})
     changes = Changes()
     if result is not None:
         changes.events.append(types.Result(result))

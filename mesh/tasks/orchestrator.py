@@ -29,7 +29,7 @@ from mesh.models.books import bill_of
 from mesh.models.calls import Reply
 from mesh.tasks import graph
 from mesh.tasks.claims import Claim
-from mesh.tasks.graph import Changes
+from mesh.tasks.graph import Changes, Surroundings
 from mesh.tasks.plan import plan
 from mesh.tasks.states import StepKind, TaskStatus
 from mesh.tasks.wakeups import Wakeups
@@ -113,13 +113,15 @@ class Orchestrator:
         batch = log.Batch(claim.task_id, _happened(claim, reply, notes), at=now)
         used = _used(reply.value, recalled)
         values = {**_reply_values(claim, reply, notes, now), **batch.values(), "used": used}
+        _LOCK.send(work.connection, values)
         task = _STORE.execute(work.connection, values).first()
         if task is None:
             return []
+        around = Surroundings.of(task)
         more = (
-            self._decided(work.connection, task, reply.value, now)
+            self._decided(work.connection, task, around, reply.value, now)
             if claim.kind == StepKind.DECISION
-            else _go_on(work.connection, task, now)
+            else _go_on(work.connection, task, around, now)
         )
         stored = batch.stored(task.network_id, task.before)
         for event in stored:
@@ -129,7 +131,9 @@ class Orchestrator:
         graph.publish(work, self._wakeups, task, more, now=now)
         return more.queues
 
-    def _decided(self, connection: Connection, task: Row[Any], decision: Decision, now: datetime) -> Changes:
+    def _decided(
+        self, connection: Connection, task: Row[Any], around: Surroundings, decision: Decision, now: datetime
+    ) -> Changes:
         if decision.task_complete:
             result = {
                 "content": decision.content,
@@ -137,7 +141,7 @@ class Orchestrator:
                 "confidence": decision.confidence,
             }
             return graph.end(connection, task, TaskStatus.COMPLETED, now=now, result=result)
-        ordered, more = graph.add_steps(connection, task, plan(decision.subtasks), now=now)
+        ordered, more = graph.add_steps(connection, task, around.members, plan(decision.subtasks), now=now)
         listed = [
             {
                 "step_id": row["id"],
@@ -179,24 +183,28 @@ def step_failed_for_good(
     if kind == StepKind.DECISION:
         error = {"code": failure.code, "detail": failure.detail}
         return graph.end(connection, task, TaskStatus.FAILED, now=now, error=error)
-    return _go_on(connection, task, now)
+    return _go_on(connection, task, graph.look_around(connection, task), now)
 
 
-def _go_on(connection: Connection, task: Row[Any], now: datetime) -> Changes:
+def _go_on(connection: Connection, task: Row[Any], around: Surroundings, now: datetime) -> Changes:
     """What follows in the round; of a paused task nothing does until it is resumed."""
     if task.status == TaskStatus.PAUSED:
         return Changes()
-    return graph.continue_run(connection, task, now=now)
+    return graph.continue_run(connection, task, around, now=now)
 
+
+# A statement of its own, so that what comes next sees all that those did whom it waited for.
+_LOCK = Prepared("SELECT FROM tasks WHERE id = :task_id FOR NO KEY UPDATE")
 
 # All that a reply changes for sure, in one round trip: while the task's row is locked, its other steps wait.  The
 # ledger is settled whatever became of the step, but after the task's row is locked, as everywhere.  An event of what
 # the network knew already names the item that stands for it.
+_AROUND = graph.surroundings("numbered", state="CASE id WHEN :step_id THEN 'succeeded' ELSE state END")
 _STORE = Prepared(
     f"""
     WITH alive AS (
-        SELECT id, network_id FROM tasks WHERE id = :task_id FOR NO KEY UPDATE
-    ), {ledger.ending("id = :call_id AND (SELECT count(*) FROM alive) >= 0", ledger.BILLED)}
+        SELECT id, network_id FROM tasks WHERE id = :task_id
+    ), {ledger.ending("id = :call_id", ledger.BILLED)}
     , mine AS (
         UPDATE steps SET state = 'succeeded', output = :output, confidence = :confidence, model = :model,
             memories_used = :used, error = NULL, finished_at = :now
@@ -209,7 +217,7 @@ _STORE = Prepared(
         FROM jsonb_array_elements(CAST(:events AS jsonb)) WITH ORDINALITY AS given_events (event, place)
         LEFT JOIN same ON same.id = event -> 'data' ->> 'memory_id'
     ), {log.appending("EXISTS (SELECT FROM mine)", events="(SELECT events FROM told)")}
-    SELECT numbered.*, (SELECT jsonb_object_agg(id, stands) FROM same) AS standing FROM numbered
+    SELECT numbered.*, (SELECT jsonb_object_agg(id, stands) FROM same) AS standing, {_AROUND} FROM numbered
     """,  # noqa: S608  # built from constants of ours
     prompt_tokens="bigint",
     completion_tokens="bigint",

@@ -186,7 +186,11 @@ class Sweep:
             found = work.connection.execute(query).scalars().all()
         for task_id in found:
             log.error("task_continued", task_id=task_id)  # a fault of ours, and mended
-            self._with_task(task_id, lambda work, task: graph.continue_run(work.connection, task, now=self._clock()))
+            self._with_task(task_id, self._continue_task)
+
+    def _continue_task(self, work: UnitOfWork, task: Row[Any]) -> Changes:
+        around = graph.look_around(work.connection, task)
+        return graph.continue_run(work.connection, task, around, now=self._clock())
 
     def _with_task(
         self,

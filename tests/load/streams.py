@@ -28,6 +28,7 @@ from mesh.db import engine
 from mesh.db.unit_of_work import Database
 from mesh.events import log, types
 from mesh.events.live import LivePublisher
+from mesh.tasks import graph
 from tests.load.client import CAMPAIGN
 from tests.load.cpu import resident_bytes, tree_seconds
 
@@ -74,10 +75,9 @@ class Subscribers:
 class Writer:
     """Stores and announces events of tasks, one task after the other, at a steady rate."""
 
-    def __init__(self, system: System, network_id: str, task_ids: Sequence[str]) -> None:
+    def __init__(self, system: System, task_ids: Sequence[str]) -> None:
         self._database = Database(engine.create(system.settings.database_url, name="mesh-bench"))
         self._live = LivePublisher(system.settings.redis_url)
-        self._network_id = network_id
         self._task_ids = task_ids
 
     def run(self, events: int, per_second: float) -> None:
@@ -90,7 +90,9 @@ class Writer:
     def write(self, task_id: str, text: str) -> None:
         """Store and announce one event of a task."""
         with self._database.begin() as work:
-            stored = log.append(work.connection, task_id, self._network_id, [types.Paused(text)], at=clock.now())
+            task = graph.lock(work.connection, task_id)
+            assert task is not None
+            stored = log.append(work.connection, task, [types.Paused(text)], at=clock.now())
         self._live.publish(task_id, stored)
 
 
@@ -106,8 +108,8 @@ def main() -> None:
     )
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder, _system(Path(folder)) as system:
-        network_id, [*task_ids, clogged] = _tasks(system, given.tasks + 1)
-        writer = Writer(system, network_id, task_ids)
+        *task_ids, clogged = _tasks(system, given.tasks + 1)
+        writer = Writer(system, task_ids)
         subscribers = Subscribers(system.base_url)
         api = system.supervisor.pid("api")
         assert api
@@ -134,13 +136,13 @@ def _system(home: Path) -> Iterator[System]:
         yield system
 
 
-def _tasks(system: System, count: int) -> tuple[str, list[str]]:
+def _tasks(system: System, count: int) -> list[str]:
     """Tasks that nobody works on."""
     with httpx.Client(base_url=f"{system.base_url}/api/mesh", trust_env=False) as client:
         network_id = client.post("/networks", json={"name": "streams"}).raise_for_status().json()["network_id"]
         held = CAMPAIGN | {"auto_process": False}
         made = [client.post(f"/networks/{network_id}/tasks", json=held).raise_for_status() for _ in range(count)]
-        return network_id, [answer.json()["task_id"] for answer in made]
+        return [answer.json()["task_id"] for answer in made]
 
 
 def _measure(api: int, writer: Writer, subscribers: Subscribers, given: argparse.Namespace) -> Phase:

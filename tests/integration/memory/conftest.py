@@ -4,9 +4,11 @@ import math
 import re
 
 import pytest
+from sqlalchemy import text
 
 from mesh.db.vectors import DIMENSIONS
 from mesh.memory.embedding import Embedding
+from mesh.memory.recall import recall, remembered
 from mesh.memory.service import Memory
 from mesh.memory.views import Meaning
 from tests.integration.tasks.core import Core
@@ -37,6 +39,16 @@ class Synonyms:
     def meaning_of(self, text: str) -> Meaning:
         """As a search is told."""
         return Meaning(self.model, self.vector(text))
+
+
+def recalled(core: Core, network: str, about: str, task_id: str = "") -> list[str]:
+    """What an agent is reminded of."""
+    asked = text(f"SELECT {remembered(':network', ':about')}")
+    now = core.clock()
+    with core.database.begin(atomic=False) as work:
+        fitting = work.connection.execute(asked, {"network": network, "about": about, "now": now}).scalar()
+        items = recall(work.connection, fitting, network_id=network, task_id=task_id, about=about, now=now)
+    return [item.content for item in items]
 
 
 @pytest.fixture

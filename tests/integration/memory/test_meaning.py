@@ -7,11 +7,11 @@ from sqlalchemy import text
 
 from mesh.memory import local_model
 from mesh.memory.embedding import IN_HAND, Embedding
-from mesh.memory.recall import RECALL_LIMIT, recall
+from mesh.memory.recall import RECALL_LIMIT
 from mesh.memory.search import EXACT
 from mesh.memory.service import Memory
 from mesh.memory.views import Filters, Meaning, NewMemory
-from tests.integration.memory.conftest import Synonyms
+from tests.integration.memory.conftest import Synonyms, recalled
 from tests.integration.tasks.core import ANN, Core
 
 PARAPHRASES = {
@@ -191,12 +191,12 @@ def test_recall_finds_what_is_old_and_relevant_among_hundreds(
     add(memory, network, "The guarantee is two years.", "Customers skim.")
     add(memory, network, *(f"Remark number {number}." for number in range(300)))
     task_id = core.submit(network).task_id
-    assert "The guarantee is two years." in recalled(core, network, task_id, "Mention guarantees.")
-    assert "Customers skim." not in recalled(core, network, task_id, "Mention guarantees.")
+    assert "The guarantee is two years." in recalled(core, network, task_id=task_id, about="Mention guarantees.")
+    assert "Customers skim." not in recalled(core, network, task_id=task_id, about="Mention guarantees.")
     with core.database.begin() as work:
         work.connection.execute(text("UPDATE tasks SET task = 'What do buyers do?'"))
     embedding.run()
-    reminded = recalled(core, network, task_id, "Mention guarantees.")
+    reminded = recalled(core, network, task_id=task_id, about="Mention guarantees.")
     assert {"The guarantee is two years.", "Customers skim."} < set(reminded)
     assert len(reminded) == RECALL_LIMIT
 
@@ -204,7 +204,7 @@ def test_recall_finds_what_is_old_and_relevant_among_hundreds(
 def test_a_pinned_item_is_recalled_before_all_others(core: Core, memory: Memory, network: str) -> None:
     add(memory, network, "Never promise dates.", pinned=True)
     add(memory, network, *(f"Remark number {number}." for number in range(RECALL_LIMIT + 1)))
-    assert recalled(core, network, "", "Remark 5")[:2] == ["Never promise dates.", "Remark number 5."]
+    assert recalled(core, network, "Remark 5")[:2] == ["Never promise dates.", "Remark number 5."]
 
 
 def test_a_task_is_embedded_only_where_not_all_can_be_recalled(
@@ -213,11 +213,6 @@ def test_a_task_is_embedded_only_where_not_all_can_be_recalled(
     core.submit(network)
     embedding.run()
     assert synonyms.embedded == []
-
-
-def recalled(core: Core, network: str, task_id: str, about: str) -> list[str]:
-    with core.database.begin(atomic=False) as work:
-        return [item.content for item in recall(work.connection, network, task_id, about, now=core.clock())]
 
 
 def test_a_network_that_has_become_large_is_searched_through_the_graph(

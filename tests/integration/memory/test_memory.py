@@ -7,13 +7,14 @@ from sqlalchemy import text
 
 from mesh.agents.runner import Runner
 from mesh.errors import NotFoundError
-from mesh.memory.recall import RECALL_LIMIT, recall
+from mesh.memory.recall import RECALL_LIMIT
 from mesh.memory.service import Memory
 from mesh.memory.views import Filters, NewMemory, Source
 from mesh.memory.writing import remembering, remembering_values
 from mesh.tasks.execution import Execution
 from mesh.testing import FakeModels
 from tests.builders import agent_reply, decision, gateway, principal, subtask
+from tests.integration.memory.conftest import recalled
 from tests.integration.tasks.core import ANN, WORKER, Core
 
 
@@ -30,11 +31,6 @@ def listed(memory: Memory, network: str, before: str | None = None, **filters: A
 
 def found(memory: Memory, network: str, query: str, **filters: Any) -> list[str]:  # noqa: ANN401  # fields
     return [view.content for view in memory.search(ANN, network, query, limit=50, filters=Filters(**filters))]
-
-
-def recalled(core: Core, network: str, about: str, task_id: str = "") -> list[str]:
-    with core.database.begin() as work:
-        return [view.content for view in recall(work.connection, network, task_id, about, now=core.clock())]
 
 
 def add(memory: Memory, network: str, *contents: str, **fields: object) -> None:

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-from sqlalchemy import create_engine, insert
-from sqlalchemy.pool import NullPool
+from sqlalchemy import insert
 
+from mesh.db import engine
 from mesh.db.tables import networks, tasks
 from mesh.db.unit_of_work import Database
 from mesh.embedded.process import free_port
@@ -21,6 +21,7 @@ from mesh.events.live import LivePublisher
 from mesh.events.log import StoredEvent, append
 from mesh.events.types import Complete, Event, Plan, Started
 from mesh.ids import new_id
+from mesh.tasks.graph import lock
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -90,7 +91,7 @@ class Work:
     """Makes tasks and their events; what it announces may be lost or come late, as it is told."""
 
     def __init__(self, database_url: str, redis_url: str) -> None:
-        self._database = Database(create_engine(database_url, poolclass=NullPool))
+        self._database = Database(engine.create(database_url, name="stage"))
         self._redis_url = redis_url
         self.connect()
         self._random = random.Random(7)
@@ -138,7 +139,9 @@ class Work:
 
     def store(self, task_id: str, *new: Event) -> list[StoredEvent]:
         with self._database.begin() as work:
-            return append(work.connection, task_id, "network_1", new, at=NOW)
+            task = lock(work.connection, task_id)
+            assert task is not None
+            return append(work.connection, task, new, at=NOW)
 
     def happen(self, task_id: str, *new: Event) -> None:
         self._live.publish(task_id, self.store(task_id, *new))
