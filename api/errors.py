@@ -80,6 +80,8 @@ _OF_FLASK: dict[int, tuple[str, str]] = {
     405: ("method_not_allowed", "This address does not take this method; see the header Allow."),
     408: ("request_timeout", "The body did not come to its end in time."),
     413: ("too_large", f"A body holds at most {MAX_BODY_BYTES:,} bytes."),
+    414: ("uri_too_long", "The address is too long."),
+    431: ("headers_too_large", "A header is too long, or there are too many."),
 }
 _UNEXPECTED = "Something went wrong here; it is logged under the request_id."
 

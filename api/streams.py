@@ -25,6 +25,7 @@ from mesh.events.texts import WATCHED_SECONDS, Texts
 
 READ_LIMIT = 200
 JOIN_SECONDS = 1.0
+MARK_SECONDS = 0.25
 RECONNECT_SECONDS = (0.1, 2.0)
 FAREWELL_MILLISECONDS = (500, 5_000)
 WATCH_SECONDS = WATCHED_SECONDS / 3
@@ -71,7 +72,8 @@ class Hub:
         yield reader.wire.opening
         topic = self._join(task_id, reader)
         try:
-            topic.standing.wait(JOIN_SECONDS)
+            if not topic.standing.wait(JOIN_SECONDS):
+                self._silent()
             yield from self._replay(topic, reader)
             if reader.texts is not None and not reader.complete:
                 yield from self._catch_up_texts(reader, reader.texts.running)
@@ -102,8 +104,15 @@ class Hub:
         raise UnavailableError("Redis does not answer, and this stream needs it; try again shortly.")
 
     def watch(self, task_id: str) -> None:
-        """Have models stream to the task from now on; while somebody reads it with tokens that goes by itself."""
-        self._mark([task_id])
+        """Have models stream to the task from now on; while somebody reads it with tokens that goes by itself.
+
+        A Redis that hangs is waited for as long as `MARK_SECONDS`, and by those who come meanwhile; then it is away.
+        """
+        self._start()  # whether Redis answers is known by the time that somebody reads
+        marking = gevent.spawn(self._mark, [task_id])
+        marking.join(MARK_SECONDS)
+        if not marking.ready():
+            self._silent()
 
     def drain(self) -> None:
         """End all streams, telling each caller to come back in a while; those that open from now on end at once."""
@@ -261,6 +270,12 @@ class Hub:
         for topic in self._topics.values():
             topic.standing.set()
 
+    def _silent(self) -> None:
+        """Redis does not answer in time: it counts as away, until anything comes from it."""
+        if not self._away:
+            log.warning("live_channel_silent")
+            self._lost()
+
     def _back(self) -> None:
         self._away = False
         log.info("live_channel_back")
@@ -291,7 +306,7 @@ class Hub:
             rows = self._events.after(topic.task_id, max(0, topic.position - 1), READ_LIMIT)
             if rows:
                 topic.deliver(rows)
-            elif topic.position > 0:
+            elif topic.position > 0 or not self._events.has_task(topic.task_id):
                 topic.end(Signal.GONE)
             if len(rows) < READ_LIMIT:
                 return

@@ -10,10 +10,11 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # comes without types, by way of litellm
 
-from api.errors import MAX_BODY_BYTES
+from api.errors import problem
 from api.schemas.problems import Problem
 from tests.e2e.site import Site
 from tests.system import Event, events_of, eventually
+from tests.wire import answer_to
 
 pytestmark = [pytest.mark.timeout(90), pytest.mark.xdist_group("e2e-site")]
 
@@ -131,10 +132,25 @@ def test_while_no_api_answers_browsers_are_told_to_come_back_and_all_others_that
     assert secret not in site.logged()
 
 
-def test_what_is_too_large_is_refused_in_the_words_of_the_api(site: Site) -> None:
-    answer = httpx.post(f"{site.proxy.url}/api/mesh/networks", json={"name": "x" * 1_500_000}, trust_env=False)
-    problem = answer.json()
-    assert (answer.status_code, problem["code"]) == (413, "too_large")
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert problem.keys() == Problem.model_fields.keys() - {"errors"}
-    assert problem["detail"] == f"A body holds at most {MAX_BODY_BYTES:,} bytes."
+def test_what_nginx_refuses_by_itself_is_refused_in_the_words_of_the_api(site: Site) -> None:
+    """Byte by byte on the wire, since no client sends most of these."""
+    host = b"Host: x\r\nConnection: close\r\n"
+    requests = {
+        b"GET / sesame HTTP/1.1\r\n" + host + b"\r\n": 400,
+        b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n": 400,
+        b"TRACE /api/mesh/networks HTTP/1.1\r\n" + host + b"\r\n": 405,
+        b"POST /api/mesh/networks HTTP/1.1\r\n" + host + b"Content-Length: 1000001\r\n\r\n": 413,
+        b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\n" + host + b"\r\n": 414,
+        b"GET / HTTP/1.1\r\n" + host + b"X: " + b"x" * 9_000 + b"\r\n\r\n": 431,
+        b"POST / HTTP/1.1\r\n" + host + b"Transfer-Encoding: gzip\r\n\r\n": 501,
+        b"GET / HTTP/3.0\r\n" + host + b"\r\n": 505,
+    }
+    for request, status in requests.items():
+        answered, headers, body = answer_to(site.proxy.url, request)
+        said = json.loads(body)
+        assert (answered, said) == (status, problem(status, headers["x-request-id"]).json), request[:60]
+        assert (headers["content-type"], headers["cache-control"]) == ("application/problem+json", "no-store")
+        assert ("allow" in headers) == (status == 405)
+        assert "retry-after" not in headers
+    eventually(lambda: said["request_id"] in site.logged(), every=0.02)
+    assert "sesame" not in site.logged()

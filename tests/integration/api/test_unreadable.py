@@ -1,24 +1,14 @@
 """What cannot be read as a request, or as the body of one, is a problem too, and leaves nothing behind."""
 
 import json
-import socket
+import re
 
 import pytest
 
 from tests.integration.api.conftest import Service, key_of
+from tests.wire import answer_to
 
 MARKER = b"sesame-open"
-
-
-def _sent(service: Service, request: bytes) -> tuple[int, dict[str, str], bytes]:
-    """The only answer on a fresh connection: status, headers and body; that the server hangs up is part of it."""
-    host, _, port = service.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(request)
-        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
-    head, _, body = answer.partition(b"\r\n\r\n")
-    line, *headers = head.decode().split("\r\n")
-    return int(line.split()[1]), dict(one.lower().split(": ", 1) for one in headers), body
 
 
 def test_what_the_server_itself_refuses_is_a_problem_that_repeats_nothing(service: Service) -> None:
@@ -32,7 +22,7 @@ def test_what_the_server_itself_refuses_is_a_problem_that_repeats_nothing(servic
     }
     ids = []
     for request, status in requests.items():
-        answered, headers, body = _sent(service, request)
+        answered, headers, body = answer_to(service.url, request)
         assert (answered, headers["content-type"]) == (status, "application/problem+json"), request[:60]
         problem = json.loads(body)
         assert (problem["status"], problem["request_id"]) == (status, headers["x-request-id"])
@@ -50,8 +40,21 @@ def test_what_the_server_itself_refuses_is_a_problem_that_repeats_nothing(servic
 def test_a_malformed_chunk_is_400_and_the_end_of_the_connection(service: Service, more: bytes) -> None:
     head = f"POST /api/mesh/networks HTTP/1.1\r\nHost: x\r\nX-API-Key: {key_of(service.admin)}\r\n".encode() + more
     head += b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-    status, _, body = _sent(service, head + b"zz\r\n{}\r\n0\r\n\r\n")
+    status, _, body = answer_to(service.url, head + b"zz\r\n{}\r\n0\r\n\r\n")
     assert (status, json.loads(body)["code"]) == (400, "malformed_request")
+
+
+def test_nothing_of_a_body_that_is_too_large_is_taken_for_a_request(service: Service) -> None:
+    """And what follows it on the connection is."""
+    head = f"POST /api/mesh/networks HTTP/1.1\r\nHost: x\r\nX-API-Key: {key_of(service.admin)}\r\n".encode()
+    head += b"Content-Type: application/json\r\n"
+    hidden = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n" * 40_000
+    announced = b"Content-Length: %d\r\n\r\n%b" % (len(hidden), hidden)
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(hidden), hidden)
+    following = b"GET /api/mesh/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    for body in (announced, chunked):
+        status, _, rest = answer_to(service.url, head + body + following)
+        assert (status, re.findall(rb"HTTP/1\.1 (\d+)", rest)) == (413, [b"200"])
 
 
 def test_a_bad_position_is_refused_before_a_task_is_stored_and_of_no_account_for_a_new_one(service: Service) -> None:

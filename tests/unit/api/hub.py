@@ -30,6 +30,10 @@ class FakeLog(EventLog):
         self.rows: list[StoredEvent] = []
         self.reads = 0
         self.down: type[MeshError] | None = None
+        self.gone = False
+
+    def has_task(self, task_id: str) -> bool:
+        return task_id == TASK and not self.gone
 
     def after(self, task_id: str, sequence: int, limit: int = 500) -> list[StoredEvent]:
         self.reads += 1
@@ -52,6 +56,7 @@ class FakeRedis(LiveConnection):
         self.inbox: SimpleQueue[Standing | Live | None] = SimpleQueue()
         self.connections = 0
         self.down = False
+        self.silent = False
 
     def connect(self) -> LiveConnection:
         if self.down:
@@ -62,7 +67,8 @@ class FakeRedis(LiveConnection):
     def follow(self, task_ids: Iterable[str]) -> None:
         for one in task_ids:
             self.followed.add(one)
-            self.inbox.put(Standing(one))
+            if not self.silent:
+                self.inbox.put(Standing(one))
 
     def unfollow(self, task_ids: Iterable[str]) -> None:
         self.followed -= set(task_ids)
@@ -90,8 +96,13 @@ class FakeTexts(Texts):
         self.written: dict[tuple[str, int], str] = {}
         self.watched: list[str] = []
         self.down = False
+        self.asked = 0
+        self.hangs = False
 
     def watch(self, task_ids: Iterable[str]) -> None:
+        self.asked += 1
+        while self.hangs:
+            gevent.sleep(0.001)
         if self.down:
             raise RedisConnectionError("down")
         self.watched += task_ids

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from api.stream_texts import TextsSent
 from api.stream_topics import Piece, Topic
+from api.streams import MARK_SECONDS
 from mesh.events.log import StoredEvent
 from tests.unit.api.hub import TASK, Client, Stage, join, until
 
@@ -164,6 +165,20 @@ def test_without_redis_events_go_on() -> None:
     join(watcher)
     assert watcher.numbers == [1, 2, 3]
     assert b"token" not in watcher.text
+
+
+def test_a_redis_that_hangs_is_waited_for_once_and_a_moment_and_streams_go_on_without_it() -> None:
+    stage = Stage()
+    stage.texts.hangs = True
+    with gevent.Timeout(2 * MARK_SECONDS):
+        stage.hub.watch(TASK)
+    with gevent.Timeout(MARK_SECONDS / 2):
+        stage.hub.watch("task_2")
+    assert stage.texts.asked == 1
+    watcher = stage.watch()
+    until(lambda: stage.log.reads)
+    stage.log.store("started", "complete")  # and nobody announces it
+    join(watcher)
 
 
 def test_a_task_is_marked_as_watched_at_once_and_only_by_who_wants_tokens() -> None:

@@ -186,6 +186,16 @@ def test_events_come_from_the_rows_while_redis_is_away_and_from_redis_when_it_is
     assert stage.redis.connections == 2
 
 
+def test_events_come_from_the_rows_when_redis_does_not_confirm_a_subscription() -> None:
+    stage = Stage()
+    stage.redis.silent = True
+    client = stage.read()
+    until(lambda: stage.log.reads)
+    stage.log.store("started", "complete")
+    join(client)
+    assert client.numbers == [1, 2]
+
+
 def test_a_stream_waits_for_the_database_and_misses_nothing() -> None:
     stage = Stage()
     stage.log.store(*KINDS)
@@ -270,6 +280,15 @@ def test_a_stream_ends_when_its_task_is_deleted_for_good() -> None:
     until(lambda: client.text.count(b": hb") > 1)
     assert client.numbers == [1, 2]
     stage.log.rows.clear()
+    join(client)
+
+
+def test_a_stream_of_a_task_that_never_began_ends_when_the_task_is_deleted_for_good() -> None:
+    stage = Stage(beat_seconds=0.02)
+    client = stage.read()
+    until(lambda: client.text.count(b": hb") > 1)
+    assert not client.greenlet.dead
+    stage.log.gone = True
     join(client)
 
 
