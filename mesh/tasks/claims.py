@@ -65,48 +65,45 @@ class Claim:
     depends_on: Sequence[str]
     attempt: int
     failures: int
-    # Whether the queue held another ready step.
-    more: bool
 
 
 # `turn` scans ix_steps_turn from its front, `best` ix_steps_owner_best; both stop at the first row nobody else holds.
-# `more` scans ix_steps_turn from the turn that was taken, past the dead rows before it; without an order, or as EXISTS,
-# the planner reads the table from its start instead, which is long when its statistics are behind.
+# Both are written where they were found; one that moved in between, by a commit that came in before its lock, is not
+# found there, and the claim comes to nothing.
 # The commit waits for the disk: a claim that a crash undid would give its attempt, which is the fence, to two workers.
 _CLAIM = Prepared(
     """
     WITH turn AS (
-        SELECT id, owner, turn FROM steps
+        SELECT ctid AS place, id, owner, turn FROM steps
         WHERE queue = :queue AND state = 'ready' AND turn IS NOT NULL
         ORDER BY turn, id LIMIT 1
         FOR UPDATE SKIP LOCKED
     ), best AS (
-        SELECT id, turn FROM steps
+        SELECT ctid AS place, id, turn FROM steps
         WHERE queue = :queue AND owner = (SELECT owner FROM turn) AND state = 'ready' AND turn IS NOT NULL
         ORDER BY priority DESC, id LIMIT 1
         FOR UPDATE SKIP LOCKED
+    ), claimed AS (
+        UPDATE steps
+        SET state = 'running', attempt = attempt + 1, worker_id = :worker_id, started_at = :now,
+            turn = (SELECT turn FROM turn)
+        WHERE ctid = (SELECT place FROM best)
+        RETURNING id AS step_id, task_id, owner, queue, kind, iteration, key, agent_id, agent_name, agent_type,
+            description, depends_on, attempt, failures
     ), swapped AS (
         UPDATE steps SET turn = (SELECT turn FROM best)
-        WHERE id = (SELECT id FROM turn) AND id <> (SELECT id FROM best)
+        WHERE ctid = (SELECT place FROM turn) AND (SELECT step_id FROM claimed) <> (SELECT id FROM turn)
     )
-    UPDATE steps
-    SET state = 'running', attempt = attempt + 1, worker_id = :worker_id, started_at = :now,
-        turn = (SELECT turn FROM turn)
-    WHERE id = (SELECT id FROM best)
-    RETURNING id AS step_id, task_id, owner, queue, kind, iteration, key, agent_id, agent_name, agent_type, description,
-        depends_on, attempt, failures,
-        (SELECT true FROM steps other
-         WHERE queue = :queue AND state = 'ready' AND turn >= (SELECT turn FROM turn) AND id <> (SELECT id FROM best)
-         ORDER BY turn LIMIT 1) IS NOT NULL AS more
+    SELECT * FROM claimed
     """,
     now="timestamptz",
 )
 
 
-# A claim that overtakes holds two rows until it commits, and leaves one of them: whoever took that one for gone would
-# waste its permit, and the step wait for the sweep.
-_MOST_TRIES = 3
-_ANY_READY = Prepared(
+# Until it commits, a claim holds rows that others pass over: up to two of them, one of which it leaves.  Whoever took
+# the queue for empty then would waste its permit, and the step wait for the sweep.
+_MOST_TRIES = 5
+_WAITING = Prepared(
     "SELECT true FROM steps WHERE queue = :queue AND state = 'ready' AND turn IS NOT NULL ORDER BY turn LIMIT 1"
 )
 
@@ -117,9 +114,18 @@ def claim(connection: Connection, *, queue: str, worker_id: str, now: datetime) 
         row = _CLAIM.execute(connection, {"queue": queue, "worker_id": worker_id, "now": now}).first()
         if row is not None:
             return Claim(**row._mapping)
-        if _ANY_READY.execute(connection, {"queue": queue}).first() is None:
+        if not waits(connection, queue):
             return None
     return None
+
+
+def waits(connection: Connection, queue: str) -> bool:
+    """Whether a step of `queue` is ready (ix_steps_turn).
+
+    Without an order, or as EXISTS, the planner reads the table from its start, which is long when its statistics are
+    behind.
+    """
+    return _WAITING.execute(connection, {"queue": queue}).first() is not None
 
 
 def inserting(rows: str) -> str:

@@ -145,7 +145,7 @@ class Execution:
             claim = self._claim(following)
             if claim is None:
                 return
-            if refill and claim.more:
+            if refill and self._waits(queue):
                 self._dispatcher.send(queue, refill=True)
             refill = False
             filled = Counter(self._run(claim))
@@ -159,6 +159,10 @@ class Execution:
     def _claim(self, queue: str) -> Claim | None:
         with self._database.begin(atomic=False) as work:
             return claims.claim(work.connection, queue=queue, worker_id=self._worker_id, now=self._clock())
+
+    def _waits(self, queue: str) -> bool:
+        with self._database.begin(atomic=False) as work:
+            return claims.waits(work.connection, queue)
 
     def _wake(self, queues: Counter[str]) -> None:
         for name in queues.elements():

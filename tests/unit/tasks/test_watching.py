@@ -15,7 +15,7 @@ from mesh.tasks.claims import Claim
 from mesh.tasks.watching import PERIOD_SECONDS, StepText, Watching
 from mesh.testing import AwayRedis, FakeClock
 
-CLAIM = Claim("step_1", "task_1", "ann", "q", "agent", 1, "k", "agent_1", "Writer", "content", "", [], 1, 0, more=False)
+CLAIM = Claim("step_1", "task_1", "ann", "q", "agent", 1, "k", "agent_1", "Writer", "content", "", [], 1, 0)
 TEXT = 'Grüße, "you" 😀\n'
 
 
