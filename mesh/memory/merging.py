@@ -4,7 +4,6 @@ embedding -> here, with the new item's vector.  Only what nobody has touched sin
 added may stand for it, and never goes.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
@@ -13,7 +12,7 @@ from sqlalchemy import Connection, text
 from mesh.clock import to_wire
 from mesh.memory.sameness import LEAST_COSINE, particulars
 from mesh.memory.search import LARGE, SETTINGS, Asked, nearest, values_of
-from mesh.memory.views import Filters, Meaning
+from mesh.memory.views import LEAST_SIMILARITY, Filters, Meaning
 from mesh.memory.writing import said_again
 
 CANDIDATES = 5
@@ -21,13 +20,15 @@ CANDIDATES = 5
 log = structlog.get_logger(__name__)
 
 
-def merge(connection: Connection, memory_id: str, *, model: str, vector: Sequence[float], now: datetime) -> str | None:
+def merge(connection: Connection, memory_id: str, meaning: Meaning, *, now: datetime) -> str | None:
     """Merge the item into an older one of its network and type that says the same; the id of that one, if there is."""
     item = connection.execute(_MERGEABLE, {"id": memory_id}).first()
     if item is None:
         return None
-    asked = Asked(item.network_id, "", Meaning(model, vector), Filters(type=item.type), CANDIDATES)
-    values = {**values_of(asked, now=now), "each": CANDIDATES, "id": memory_id, "distance": 1 - LEAST_COSINE}
+    asked = Asked(item.network_id, "", meaning, Filters(type=item.type), CANDIDATES)
+    # Where texts without relation are nearer to each other, so are those that nearly say the same.
+    distance = (1 - LEAST_COSINE) * (1 - meaning.least_similarity) / (1 - LEAST_SIMILARITY)
+    values = {**values_of(asked, now=now), "each": CANDIDATES, "id": memory_id, "distance": distance}
     for older in connection.execute(_OLDER, values):
         if particulars(older.content) == particulars(item.content):
             connection.execute(_SAY_AGAIN, {"id": memory_id, "older": older.id, "now": now, "at": to_wire(now)})

@@ -1,13 +1,14 @@
-"""What a search means: asked by the API, answered by a control worker, within a fifth of a second or not at all.
+"""What a search means: asked by the API, answered by a control worker, soon or not at all.
 
 service -> Queries -> Celery -> workers.jobs.control -> Answers -> Redis -> Queries.  The API loads no model; when no
-worker that can embed lives, or Redis does not answer, there is nobody to wait for.
+worker that can embed lives, or Redis does not answer, there is nobody to wait for.  How soon: a fifth of a second, or
+what the worker says its provider takes.
 """
 
 import json
 import time
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -15,16 +16,20 @@ from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from mesh.costs.ledger import Spender
 from mesh.dispatch.jobs import Jobs
 from mesh.dispatch.queues import CONTROL
-from mesh.errors import UnavailableError
-from mesh.memory.embedding import Embedder
+from mesh.errors import MeshError, UnavailableError
+from mesh.memory.embedding import Embedder, spender_of
 from mesh.memory.views import Meaning
 
 EMBED_QUERY = "mesh.embed_query"
+# How long a question may take on its way, and an answer of a model that is at hand.
 ANSWER_SECONDS = 0.2
-# Set by workers that can answer, every few seconds.
-ALIVE_KEY = "mesh:embedding"
+# Whatever a worker says, nobody waits longer for an answer.
+LONGEST_SECONDS = 1.0
+# Set by workers that can answer, every few seconds: how long to wait for it.
+ALIVE_KEY = "mesh:embedding:seconds"
 ALIVE_SECONDS = 10
 # An answer that nobody took.
 _FORGOTTEN_SECONDS = 2
@@ -43,9 +48,12 @@ class Shared(Protocol):
 
 
 def client(redis_url: str) -> Redis:
-    """A client for both sides; no command takes longer than an answer may."""
+    """A client for both sides; no command takes much longer than an answer may."""
     return Redis.from_url(
-        redis_url, socket_connect_timeout=ANSWER_SECONDS, socket_timeout=2 * ANSWER_SECONDS, retry=Retry(NoBackoff(), 0)
+        redis_url,
+        socket_connect_timeout=ANSWER_SECONDS,
+        socket_timeout=LONGEST_SECONDS + ANSWER_SECONDS,
+        retry=Retry(NoBackoff(), 0),
     )
 
 
@@ -59,22 +67,27 @@ class Queries:
         self._jobs = jobs
         self._rest_until = float("-inf")
 
-    def meaning_of(self, text: str) -> Meaning | None:
-        """The meaning of `text`; None if that is not known soon enough."""
-        if time.monotonic() < self._rest_until or not self._shared.ask(lambda redis: redis.exists(ALIVE_KEY)):
+    def meaning_of(self, text: str, spender: Spender) -> Meaning | None:
+        """The meaning of `text`, at the cost of `spender`; None if that is not known soon enough."""
+        if time.monotonic() < self._rest_until:
+            return None
+        seconds = self._shared.ask(lambda redis: redis.get(ALIVE_KEY))
+        if seconds is None:
             return None
         reply_key = f"{ALIVE_KEY}:{uuid4().hex}"
         try:
-            payload = {"text": text, "reply_key": reply_key}
-            self._jobs.send(EMBED_QUERY, payload, queue=CONTROL, expires_seconds=1)
-            answer = self._redis.blpop([reply_key], timeout=ANSWER_SECONDS)
+            who = {"user_id": spender.user_id, "key_id": spender.key_id, "network_id": spender.network_id}
+            payload = {"text": text, "reply_key": reply_key, **who}
+            self._jobs.send(EMBED_QUERY, payload, queue=CONTROL, expires_seconds=LONGEST_SECONDS)
+            answer = self._redis.blpop([reply_key], timeout=min(float(seconds), LONGEST_SECONDS))
         except (UnavailableError, RedisError, OSError) as error:
             self._rest(type(error).__name__)
             return None
         if answer is None:
             self._rest("late")
             return None
-        return Meaning(**json.loads(answer[1]))
+        meaning = json.loads(answer[1])
+        return meaning and Meaning(**meaning)
 
     def _rest(self, reason: str) -> None:
         self._rest_until = time.monotonic() + REST_SECONDS
@@ -94,13 +107,13 @@ class Answers:
         """Say that this worker can answer, for ten seconds."""
         try:
             if self._possible():
-                self._redis.set(ALIVE_KEY, self._embedder.model, ex=ALIVE_SECONDS)
+                self._redis.set(ALIVE_KEY, self._embedder.answer_seconds, ex=ALIVE_SECONDS)
         except (UnavailableError, RedisError, OSError) as error:
             log.warning("embedding_not_announced", error=type(error).__name__)
 
-    def answer(self, text: str, reply_key: str) -> None:
-        """Tell whoever waits at `reply_key` what `text` means."""
-        meaning = {"model": self._embedder.model, "vector": self._embedder.embed([text])[0]}
+    def answer(self, text: str, reply_key: str, user_id: str, key_id: str | None, network_id: str) -> None:
+        """Tell whoever waits at `reply_key` what `text` means, or that they cannot be told now."""
+        meaning = self._meaning(text, spender_of(user_id, key_id, network_id))
         try:
             with self._redis.pipeline(transaction=False) as both:
                 both.rpush(reply_key, json.dumps(meaning))
@@ -108,3 +121,15 @@ class Answers:
                 both.execute()
         except (RedisError, OSError) as error:
             log.warning("meaning_not_told", error=type(error).__name__)
+
+    def _meaning(self, text: str, spender: Spender) -> dict[str, Any] | None:
+        try:
+            [vector] = self._embedder.embed([text], spender)
+        except MeshError as error:  # its provider, a budget, or the ledger: words will do
+            log.info("search_not_embedded", reason=error.code)
+            return None
+        return {
+            "model": self._embedder.model,
+            "vector": vector,
+            "least_similarity": self._embedder.least_similarity,
+        }

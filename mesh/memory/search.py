@@ -27,9 +27,6 @@ NEWEST = 1_000
 WORDS = 16
 # Each list is so long at least: what is low in both may be high in their sum.
 LEAST = 30
-# Farther than this (cosine distance) a text has nothing to do with another: of 56 pairs without relation, one was
-# nearer than 0.69; of 8 paraphrases without a common word, none was farther than 0.42.
-FARTHEST = 0.75
 # The graph is searched until so many items that fit are found, or so many were looked at.
 EF_SEARCH = 200
 SCANNED = 10_000
@@ -74,6 +71,7 @@ def values_of(asked: Asked, *, now: datetime) -> dict[str, Any]:
         "query": asked.query,
         "model": meaning and meaning.model,
         "vector": meaning and literal(meaning.vector),
+        "farthest": meaning and 1 - meaning.least_similarity,
         "type": filters.type,
         "min_confidence": filters.min_confidence,
         "task_id": filters.task_id,
@@ -125,7 +123,7 @@ def nearest(*, of_task: bool = False) -> str:
 def _near(*, of_task: bool) -> str:
     return f"""{LARGE}, near AS (
         SELECT memory_id AS id, row_number() OVER (ORDER BY distance) AS place
-        FROM ({nearest(of_task=of_task)}) nearest WHERE distance < {FARTHEST}
+        FROM ({nearest(of_task=of_task)}) nearest WHERE distance < :farthest
         ORDER BY distance LIMIT :each
     )"""  # noqa: S608  # as above
 

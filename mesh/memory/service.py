@@ -8,12 +8,14 @@ from sqlalchemy import ColumnElement, Row, delete, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from mesh.clock import Clock
+from mesh.costs.ledger import Spender
 from mesh.db import vectors
 from mesh.db.tables import memories, memories_to_embed
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.errors import NotFoundError
 from mesh.ids import new_id
 from mesh.memory import search
+from mesh.memory.embedding import spender_of
 from mesh.memory.sameness import said
 from mesh.memory.views import Filters, Meaning, MemoryChanges, MemoryView, NewMemory, Source, view_of
 from mesh.memory.writing import expiry, remembering, remembering_values
@@ -28,7 +30,7 @@ _REMEMBER = text(
 )
 
 
-def words_alone(_text: str) -> Meaning | None:
+def words_alone(_text: str, _spender: Spender) -> Meaning | None:
     """The meaning of a search where nothing understands it."""
     return None
 
@@ -37,9 +39,9 @@ class Memory:
     """The shared memory of networks, for callers."""
 
     def __init__(
-        self, database: Database, clock: Clock, meaning_of: Callable[[str], Meaning | None] = words_alone
+        self, database: Database, clock: Clock, meaning_of: Callable[[str, Spender], Meaning | None] = words_alone
     ) -> None:
-        """`meaning_of` a search's text; None, and soon, where that is not to be had now."""
+        """`meaning_of` a search's text, at the cost of who searches; None, and soon, where it is not to be had now."""
         self._database = database
         self._clock = clock
         self._meaning_of = meaning_of
@@ -90,7 +92,7 @@ class Memory:
         """The items that `query` is most about, by meaning and words, best first."""
         with self._database.begin(atomic=False) as work:
             require(work.connection, principal, network_id)
-        meaning = self._meaning_of(query)
+        meaning = self._meaning_of(query, spender_of(principal.user_id, principal.key_id, network_id))
         with self._database.begin(atomic=False) as work:
             asked = search.Asked(network_id, query, meaning, filters, limit)
             return [view_of(row) for row in search.best(work.connection, asked, now=self._clock())]

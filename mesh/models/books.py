@@ -5,14 +5,19 @@ tasks.journal and generate.journal are Books; they say how a call is opened.  ga
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import text
 
 from mesh.clock import Clock
 from mesh.costs import accounts, ledger
 from mesh.costs.accounts import Account
 from mesh.costs.ledger import Bill, EndState, Opening, Spender
 from mesh.db.unit_of_work import Database, UnitOfWork
-from mesh.errors import ModelCallError
+from mesh.errors import BudgetBusyError, ModelCallError
 from mesh.models.calls import ModelCall, RawReply, Reply
+
+_OPEN = text(ledger.opening("(SELECT 1) AS one"))
 
 
 class Books:
@@ -25,6 +30,21 @@ class Books:
         self._sandbox = sandbox
         # Whether the call that failed last had text to show.
         self.shown = False
+
+    def reserve(self, call: ModelCall) -> None:
+        """Open the call's row with its worst case held, where no step or task has to be looked at first.
+
+        Raises:
+            BudgetExceededError, BudgetBusyError: see `accounts.judge`.
+        """
+        opening = self.opening(call)
+        self.database.persist(lambda work: self._reserve(work, opening))
+
+    def _reserve(self, work: UnitOfWork, opening: Opening) -> None:
+        values = ledger.opening_values(self.spender, opening, held_by=self.hold(work, opening))
+        stored = work.connection.execute(_OPEN, {**values, "now": self.clock()}).first()
+        if stored is None and ledger.held_by(work.connection, opening.call_id) is None:
+            raise BudgetBusyError("A budget was set just now.")
 
     def opening(self, call: ModelCall) -> Opening:
         """The ledger's view of a call about to be made."""
@@ -80,7 +100,7 @@ class Books:
         """The provider was cut off: charged for the prompt and what came, or in full if nobody knows what came."""
         self._close(call.call_id, _cut_off(call, received), "cancelled", "cancelled", seconds)
 
-    def settle(self, reply: Reply[str]) -> None:
+    def settle(self, reply: Reply[Any]) -> None:
         """End the ledger row of the call that brought the reply, where nothing else is stored with it."""
         self._close(reply.call_id, bill_of(reply.raw), "settled", None, reply.latency_seconds)
 

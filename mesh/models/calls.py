@@ -126,6 +126,7 @@ class RawReply:
     """A provider's answer to one call: text, usage and its exact cost (None: the model has no known price).
 
     `finish_reason` is `stop` or `length`.  `estimated`: the provider told no usage, so this one is an upper bound.
+    An embedding model answers with `vectors`, one for each message, as it made them.
     """
 
     text: str
@@ -133,6 +134,7 @@ class RawReply:
     cost_usd: Decimal | None
     finish_reason: str = "stop"
     estimated: bool = False
+    vectors: Sequence[Sequence[float]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from mesh import clock
+from mesh.config import WITHOUT_PROVIDER
+from mesh.db.vectors import DIMENSIONS
 from mesh.errors import ConfigurationError, InvalidInputError, Problem
-from mesh.models.catalogue_file import Entry, File, Limit, read
+from mesh.models.catalogue_file import EmbeddingEntry, Entry, File, Limit, read
 
-__all__ = ["Catalogue", "Limit", "Listed", "Model", "load"]
+__all__ = ["Catalogue", "EmbeddingModel", "Limit", "Listed", "Model", "load"]
 
 # Token prices come in variants (`..._batches`, `..._flex`); these are never what an ordinary call costs.
 _OTHER_TARIFFS = ("_batches", "_flex", "_priority", "_per_query")
@@ -120,6 +122,27 @@ def _dearest(facts: Mapping[str, Any], *prefixes: str) -> Decimal:
 
 
 @dataclass(frozen=True)
+class EmbeddingModel(Model):
+    """A model that makes vectors of texts, not replies; it is in no chain, and serves no other name.
+
+    `shortens`: it makes them as short as it is asked to.  Texts whose cosine is below `least_similarity` have nothing
+    to do with each other.
+    """
+
+    shortens: bool = False
+    least_similarity: float = 0.25
+
+    @property
+    def stored_as(self) -> str:
+        """What its vectors are told from others by: they can be compared only with those of the same name."""
+        return f"{self.litellm}:{DIMENSIONS}"
+
+    def cut(self, text: str) -> str:
+        """As much of `text` as it certainly reads: no tokenizer makes more tokens of it than it has bytes."""
+        return text.encode()[: self.context_window].decode(errors="ignore")
+
+
+@dataclass(frozen=True)
 class Listed:
     """A row of the catalogue; `served_by` is another's name once the model itself is retired."""
 
@@ -140,15 +163,18 @@ class Catalogue:
     ) -> None:
         self._today = today
         self._entries: dict[str, Entry] = {}
+        self._embeddings: dict[str, EmbeddingEntry] = {}
         self._limits: dict[str, Limit | None] = {}
         chain: list[str] = []
         for file in files:
             self._entries |= file.models
+            self._embeddings |= file.embeddings
             self._limits |= {provider: entry.limit for provider, entry in file.limits.items()}
             chain = file.chain or chain
         self._names = {alias: name for name, entry in self._entries.items() for alias in entry.aliases}
         self._names |= {name: name for name in self._entries}
         self._models = {name: _model(name, entry, price_map) for name, entry in self._entries.items()}
+        self._price_map = price_map
         self._check(chain)
         self._chain = tuple(chain)
 
@@ -186,9 +212,30 @@ class Catalogue:
         detail = f"There is no such model; near names: {', '.join(near)}."
         raise InvalidInputError("The model is unknown.", [Problem(pointer, "unknown_model", detail)])
 
+    def embedding(self, name: str) -> EmbeddingModel:
+        """The embedding model `name`.
+
+        Raises:
+            ConfigurationError: no such name; says which names there are.
+        """
+        if name not in self._embeddings:
+            names = ", ".join([*WITHOUT_PROVIDER, *self._embeddings])
+            near = get_close_matches(name.lower(), self._embeddings, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigurationError(f"MESH_EMBEDDINGS={name} is none of {names}.{hint}")
+        entry = self._embeddings[name]
+        return EmbeddingModel(
+            **_common(name, entry, self._price_map),
+            tier="",
+            strengths=(),
+            shortens=entry.shortens,
+            least_similarity=entry.least_similarity,
+        )
+
     def limits_of(self, model: Model) -> tuple[Limit | None, Limit | None]:
         """The limits of the model's provider and of the model itself."""
-        return self._limits.get(model.provider), self._entries[model.name].limit
+        entry = self._entries.get(model.name) or self._embeddings[model.name]
+        return self._limits.get(model.provider), entry.limit
 
     def listed(self) -> list[Listed]:
         """Every row, retired ones too, in the order of the files."""
@@ -207,6 +254,9 @@ class Catalogue:
         unknown = sorted({name for name in links if name not in self._names})
         if unknown:
             raise ConfigurationError(f"The model catalogue names models that it does not define: {', '.join(unknown)}.")
+        # Breakers and limits go by the name.
+        if twice := sorted(self._names.keys() & self._embeddings):
+            raise ConfigurationError(f"The model catalogue has models and embeddings of one name: {', '.join(twice)}.")
         for name in self._entries:
             self._check_succession(name)
 
@@ -222,12 +272,16 @@ class Catalogue:
 
 
 def _model(name: str, entry: Entry, price_map: Mapping[str, Mapping[str, Any]]) -> Model:
+    return Model(**_common(name, entry, price_map), tier=entry.tier, strengths=tuple(entry.strengths))
+
+
+def _common(name: str, entry: Entry | EmbeddingEntry, price_map: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     provider, _, bare = entry.litellm.partition("/")
     named = price_map.get(bare, {})
     # A bare id is that of one provider; others may serve a model of the same name at other prices.
     facts = entry.facts(price_map.get(entry.litellm) or (named if named.get("litellm_provider") == provider else {}))
-    strengths = tuple(entry.strengths)
-    return Model(name, entry.litellm, provider, entry.tier, strengths, facts, entry.api_base, entry.priced)
+    own = {"api_base": entry.api_base, "own_prices": entry.priced}
+    return {"name": name, "litellm": entry.litellm, "provider": provider, "facts": facts, **own}
 
 
 def load(extension: Path | None = None) -> Catalogue:

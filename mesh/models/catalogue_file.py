@@ -78,12 +78,39 @@ class Entry(LimitEntry):
             "supports_vision": self.vision,
             "supports_function_calling": self.function_calling,
         }
-        if self.input_usd_per_million_tokens is not None and self.output_usd_per_million_tokens is not None:
-            # The price map's tariffs (cached, long prompts) belong to its prices.
-            known = {name: fact for name, fact in known.items() if "_cost" not in name}
-            said["input_cost_per_token"] = self.input_usd_per_million_tokens / _MILLION
-            said["output_cost_per_token"] = self.output_usd_per_million_tokens / _MILLION
-        return {**known, **{name: fact for name, fact in said.items() if fact is not None}}
+        prices = self.input_usd_per_million_tokens, self.output_usd_per_million_tokens
+        return _overridden(known, said, *prices)
+
+
+class EmbeddingEntry(LimitEntry):
+    """`[embeddings.<name>]`; documented as `Entry` is."""
+
+    litellm: Annotated[str, StringConstraints(pattern="^(openai|gemini)/.")]
+    api_base: Address | None = None
+    shortens: bool = False
+    least_similarity: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    context_window: Count | None = None
+    input_usd_per_million_tokens: Price | None = None
+
+    @property
+    def priced(self) -> bool:
+        """Whether it brings a price of its own."""
+        return self.input_usd_per_million_tokens is not None
+
+    def facts(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        """As `Entry.facts`."""
+        said = {"max_input_tokens": self.context_window}
+        return _overridden(known, said, self.input_usd_per_million_tokens, Decimal(0))
+
+
+def _overridden(
+    known: Mapping[str, Any], said: dict[str, Any], input_usd: Decimal | None, output_usd: Decimal | None
+) -> dict[str, Any]:
+    if input_usd is not None and output_usd is not None:
+        # The price map's tariffs (cached, long prompts) belong to its prices.
+        known = {name: fact for name, fact in known.items() if "_cost" not in name}
+        said |= {"input_cost_per_token": input_usd / _MILLION, "output_cost_per_token": output_usd / _MILLION}
+    return {**known, **{name: fact for name, fact in said.items() if fact is not None}}
 
 
 class File(BaseModel):
@@ -93,6 +120,7 @@ class File(BaseModel):
 
     chain: list[str] | None = None
     models: dict[str, Entry] = {}
+    embeddings: dict[str, EmbeddingEntry] = {}
     limits: dict[str, LimitEntry] = {}
 
 

@@ -5,9 +5,11 @@ ledger and budgets, one call, validation; an invalid reply is repaired once by a
 """
 
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from mesh.models.breakers import Breakers  # pybreaker is for workers only
 
 log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
 
 # No call is begun with less than this left: it could not end in time.
 LEAST_CALL_SECONDS = 0.1
@@ -144,30 +148,54 @@ class Gateway:
 
     def _try(self, request: Completion[T], turn: _Turn, outcome: _Outcome) -> Reply[T] | None:
         """The model's valid reply, or None with the reason noted in `outcome`; its breaker is told."""
-        name = turn.model.name
+        try:
+            return self._admitted(turn.model.name, partial(self._ask, request, turn))
+        except ModelCallError as error:
+            outcome.causes.append((turn.model, error))
+        except ModelsBusyError as error:
+            outcome.waits.append((turn.model, error))
+        except BudgetExceededError as error:  # a cheaper one may fit
+            outcome.refusals.append(error)
+        return None
+
+    def ask_one(self, call: ModelCall, *, journal: Journal, parse: Callable[[RawReply], R]) -> Reply[R]:
+        """One call of one model, where no other may answer in its place; its ledger row is left open, as `complete`'s.
+
+        `parse` raises `ModelCallError` for an answer of no use, which is paid for all the same.
+
+        Raises:
+            ModelsBusyError: it may not be asked now.
+            BudgetExceededError, BudgetBusyError: as `complete`.
+            ModelCallError: it failed, or is taken out.
+        """
+        return self._admitted(call.model.name, partial(self._ask_one, call, journal, parse))
+
+    def _ask_one(self, call: ModelCall, journal: Journal, parse: Callable[[RawReply], R]) -> Reply[R]:
+        started = time.monotonic()
+        deadline = started + call.timeout_seconds
+        turn = _Turn(call.model, {}, journal, Cancellation(), deadline, after=None, previous=None)
+        raw = self._send(call, turn, _Stream(None))
+        seconds = time.monotonic() - started
+        try:
+            return Reply(parse(raw), call.call_id, call.model, raw, seconds)
+        except ModelCallError as error:
+            journal.failed(call, error, raw, seconds=seconds, received=None)
+            raise
+
+    def _admitted(self, name: str, ask: Callable[[], R]) -> R:
+        """What `ask` brings, if the model's breaker lets it be asked; the breaker is told how that ended."""
         if not self._breakers.admits(name):
             if code := self._breakers.out(name):
-                outcome.causes.append((turn.model, _out(code)))
-            else:
-                outcome.waits.append((turn.model, self._open(name)))
-            return None
+                raise _out(code)
+            raise self._open(name)
         try:
-            reply = self._ask(request, turn)
+            reply = ask()
         except ModelCallError as error:
             log.warning("model_failed", model=name, code=error.code, status=error.status)
             self._breakers.tell(name, error)
             if error.retry_after_seconds:
                 self._limits.rest(name, error.retry_after_seconds)
-            outcome.causes.append((turn.model, error))
-            return None
-        except ModelsBusyError as error:
-            self._breakers.neither(name)
-            outcome.waits.append((turn.model, error))
-            return None
-        except BudgetExceededError as error:  # a cheaper one may fit
-            self._breakers.neither(name)
-            outcome.refusals.append(error)
-            return None
+            raise
         except Exception:
             self._breakers.neither(name)
             raise
@@ -227,9 +255,12 @@ class Gateway:
             return self._call(request, messages, turn)
 
     def _call(self, request: Completion[Any], messages: Messages, turn: _Turn) -> tuple[ModelCall, RawReply]:
-        """One call within the rate limits; `ModelsBusyError` when it would pass one."""
-        stream = _Stream(request)
+        stream = _Stream(request.on_text)
         call = _model_call(request, messages, turn, stream)
+        return call, self._send(call, turn, stream)
+
+    def _send(self, call: ModelCall, turn: _Turn, stream: "_Stream") -> RawReply:
+        """One call within the rate limits; `ModelsBusyError` when it would pass one."""
         estimate = call.prompt_bytes // BYTES_PER_TOKEN + call.max_tokens
         lease_seconds = call.timeout_seconds + LEASE_MARGIN_SECONDS
         grant = self._limits.take(call.model, call_id=call.call_id, tokens=estimate, lease_seconds=lease_seconds)
@@ -247,7 +278,7 @@ class Gateway:
             raise
         finally:
             self._limits.give_back(grant, used, sent=sent)
-        return call, raw
+        return raw
 
     def _make(self, call: ModelCall, turn: _Turn, stream: "_Stream") -> RawReply:
         """Send an opened call; one that fails or is cancelled is closed in the journal."""
@@ -270,9 +301,9 @@ class Gateway:
 class _Stream:
     """Passes on one call's text, and knows how many bytes came; None if it is not streamed."""
 
-    def __init__(self, request: Completion[Any]) -> None:
-        self._on_text = request.on_text
-        self.received: int | None = 0 if request.on_text else None
+    def __init__(self, on_text: Callable[[str], None] | None) -> None:
+        self._on_text = on_text
+        self.received: int | None = 0 if on_text else None
 
     def hand_on(self, text: str) -> None:
         """Take a piece."""

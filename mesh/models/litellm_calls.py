@@ -17,9 +17,9 @@ import structlog
 
 from mesh.errors import ModelCallError
 from mesh.ids import new_id
-from mesh.models import streaming
+from mesh.models import embedding_calls, streaming
 from mesh.models.calls import ModelCall, RawReply, Usage
-from mesh.models.catalogue import Model
+from mesh.models.catalogue import EmbeddingModel, Model
 from mesh.models.failures import classify
 from mesh.models.providers import Access, access_to, profile_of
 
@@ -53,6 +53,8 @@ def load_litellm() -> Any:  # noqa: ANN401  # a module without types worth their
     litellm.disable_streaming_logging = True
     litellm.drop_params = True
     litellm.telemetry = False
+    # For embeddings `max_retries=0` counts as not given, and this many are made.
+    litellm.DEFAULT_MAX_RETRIES = 0  # type: ignore[attr-defined]  # it is there
     return litellm
 
 
@@ -63,6 +65,8 @@ class LiteLLMCalls:
         self._access = access
         self._litellm = load_litellm()
         self._client = import_module("mesh.models.one_request").CLIENT
+        # Within a call of its own LiteLLM keeps no log, which nobody would read: a quarter of its CPU.
+        self._within = import_module("litellm._internal_context").is_internal_call
         self._loop = asyncio.new_event_loop()
         Thread(target=self._loop.run_forever, name="model-calls", daemon=True).start()
 
@@ -84,9 +88,12 @@ class LiteLLMCalls:
         wait([asyncio.run_coroutine_threadsafe(one, self._loop) for one in ready])
 
     async def _run(self, call: ModelCall) -> RawReply:
+        self._within.set(True)
         try:
             # The library's own timeouts bound single reads, and for Gemini nothing at all.
             async with asyncio.timeout(call.timeout_seconds):
+                if isinstance(call.model, EmbeddingModel):
+                    return await self._embed(call)
                 return await (self._ask(call) if call.on_text is None else self._stream(call, call.on_text))
         except (asyncio.CancelledError, ModelCallError):
             raise
@@ -105,10 +112,18 @@ class LiteLLMCalls:
         whole = await streaming.read(stream, on_text, provider=call.model.provider)
         return self._reply(call, whole.text, whole.finish_reason, whole.usage)
 
-    def _arguments(self, call: ModelCall) -> dict[str, Any]:
+    async def _embed(self, call: ModelCall) -> RawReply:
+        response = await self._litellm.aembedding(**embedding_calls.arguments(call, self._access_for(call)))
+        return embedding_calls.reply_of(call, response)
+
+    def _access_for(self, call: ModelCall) -> Access:
         access = access_to(call.model, self._access)
         if access is None:
             raise ModelCallError("not_authorized", f"The provider of {call.model.name} is not configured.")
+        return access
+
+    def _arguments(self, call: ModelCall) -> dict[str, Any]:
+        access = self._access_for(call)
         own = {"client": self._client} if call.model.provider in _OWN_CLIENT else {}
         return profile_of(call.model)(call, access) | own
 

@@ -25,6 +25,7 @@ VERDICTS: dict[str, Verdict] = {
     # No later try can go better until a person has done something.
     "not_authorized": "take_out",
     "model_not_found": "take_out",
+    "wrong_dimensions": "take_out",
 }
 
 

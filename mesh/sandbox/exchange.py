@@ -23,7 +23,10 @@ class BadRequestError(Exception):
 
 @dataclass(frozen=True)
 class Ask:
-    """A parsed request. `messages` are (role, text), the system's first; roles are system, user, assistant, tool."""
+    """A parsed request. `messages` are (role, text), the system's first; roles are system, user, assistant, tool.
+
+    With `dimensions`, vectors of so many numbers are wanted, one for each message.
+    """
 
     model: str
     stream: bool
@@ -33,6 +36,7 @@ class Ask:
     tool: str | None = None
     max_tokens: int | None = None
     include_usage: bool = True
+    dimensions: int | None = None
 
     @cached_property
     def system(self) -> str:

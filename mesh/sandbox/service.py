@@ -28,7 +28,7 @@ from mesh.sandbox.exchange import (
     tokens,
 )
 from mesh.sandbox.faults import KINDS, Fault, Faults
-from mesh.sandbox.formats import FORMATS, PATHS
+from mesh.sandbox.formats import PATHS
 from mesh.sandbox.formats.sse import encode
 from mesh.sandbox.settings import Pace, SandboxConfig
 
@@ -77,11 +77,10 @@ class Service:
         body = await request.read()
         arrived = asyncio.get_running_loop().time()
         resource = request.match_info.route.resource
-        provider = PATHS[resource.canonical if resource else ""]
+        provider, format_ = PATHS[resource.canonical if resource else ""]
         request_id = f"req_sandbox{next(self._numbers):010d}"
-        ask, fault, text, refusal = self._understand(provider, request, body)
+        ask, fault, text, refusal = self._understand(provider, format_, request, body)
         call = self.calls.start(provider, request.path, request_id, ask, request.headers.get(MARKER, ""), fault)
-        format_ = FORMATS[provider]
         exchange = _Exchange(request, format_, {format_.request_id_header: request_id}, ask, fault, call)
         try:
             if refusal:
@@ -94,11 +93,11 @@ class Service:
             self.calls.end(call)
 
     def _understand(
-        self, provider: Provider, request: web.Request, body: bytes
+        self, provider: Provider, format_: Format, request: web.Request, body: bytes
     ) -> tuple[Ask, Fault | None, str, _RefusedError | None]:
         ask, fault, text = Ask("", stream=False, messages=()), None, ""
         try:
-            ask = _ask(FORMATS[provider], request, body)
+            ask = _ask(format_, request, body)
             fault = self.faults.choose(provider, ask, request.headers)
             text = text_for(ask)
         except _RefusedError as error:

@@ -9,7 +9,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +24,18 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 from mesh.clock import now
+from mesh.costs.ledger import Spender
 from mesh.db import engine as engines
 from mesh.db.migrate import upgrade
 from mesh.db.unit_of_work import Database
 from mesh.db.vectors import DIMENSIONS, GRAPH
 from mesh.embedded.postgres import Postgres
 from mesh.embedded.supervisor import Supervisor
-from mesh.memory.embedding import Embedding
+from mesh.memory.embedding import Embedder, Embedding
 from mesh.memory.sameness import said
-from mesh.memory.search import FARTHEST, literal
+from mesh.memory.search import literal
 from mesh.memory.service import Memory
-from mesh.memory.views import Filters, Meaning, NewMemory
+from mesh.memory.views import LEAST_SIMILARITY, Filters, Meaning, NewMemory
 from mesh.security.principal import Principal, Role, Scope
 
 ANN = Principal("ann", Role.USER, frozenset(Scope))
@@ -81,7 +82,7 @@ class Texts:
         return unit
 
 
-class MadeUp:
+class MadeUp(Embedder):
     """An embedder that costs nothing."""
 
     model = MODEL
@@ -89,7 +90,7 @@ class MadeUp:
     def __init__(self, texts: Texts) -> None:
         self._texts = texts
 
-    def embed(self, texts: list[str]) -> list[list[float]]:
+    def embed(self, texts: Sequence[str], _spender: Spender) -> list[list[float]]:
         """Any vectors."""
         vectors: list[list[float]] = self._texts.vectors(len(texts)).tolist()
         return vectors
@@ -112,7 +113,7 @@ class Bench:
         self._engine = engine
         self._texts = texts
         self._meaning: Meaning | None = None
-        self._memory = Memory(Database(engine), now, lambda _text: self._meaning)
+        self._memory = Memory(Database(engine), now, lambda _text, _spender: self._meaning)
 
     def ask(self, case: Case, searches: int) -> tuple[float, float, float | None]:
         """p50 and p95 in milliseconds, and recall@10 where there are no words."""
@@ -147,7 +148,7 @@ class Bench:
         return vector
 
     def _recall(self, network: str, vector: list[float], ids: set[str]) -> float:
-        values = {"model": MODEL, "network_id": network, "vector": literal(vector), "farthest": FARTHEST}
+        values = {"model": MODEL, "network_id": network, "vector": literal(vector), "farthest": 1 - LEAST_SIMILARITY}
         with self._engine.connect() as connection:
             nearest = set(connection.execute(_NEAREST, values).scalars())
         return len(ids & nearest) / len(nearest)

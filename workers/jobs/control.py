@@ -48,7 +48,7 @@ def register(
             embedding.run()
 
     @app.task(name=EMBED_QUERY)
-    def embed_query(text: str, reply_key: str) -> None:
+    def embed_query(text: str, reply_key: str, user_id: str, key_id: str | None, network_id: str) -> None:
         """Tell a search what it means."""
         if answers is not None:
-            answers.answer(text, reply_key)
+            answers.answer(text, reply_key, user_id, key_id, network_id)

@@ -23,11 +23,13 @@ DELIVERS: dict[Craft, str] = {
 
 
 def text_for(ask: Ask) -> str:
-    """The text of the answer; JSON that fits the schema when there is one.
+    """The text of the answer; JSON that fits the schema when there is one, nothing where vectors are wanted.
 
     Raises:
         BadRequestError: the schema is beyond the generator.
     """
+    if ask.dimensions:
+        return ""
     prompt = read(ask.user)
     if ask.schema is None:
         return _plain(prompt.brief)

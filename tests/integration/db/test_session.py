@@ -1,6 +1,7 @@
 """Sessions: a transaction is one, whatever goes to the server together."""
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS
@@ -24,9 +25,7 @@ def notes(engine: Engine) -> Iterator[Callable[[], list[str]]]:
 
 
 def status(connection: Connection) -> int:
-    session = connection.connection.dbapi_connection
-    assert isinstance(session, Session)
-    return session.get_transaction_status()
+    return cast(Session, connection.connection.dbapi_connection).get_transaction_status()
 
 
 def test_nothing_goes_to_the_server_before_an_answer_is_asked_for(

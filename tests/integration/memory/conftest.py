@@ -2,19 +2,25 @@
 
 import math
 import re
+from collections.abc import Callable, Mapping, Sequence
+from threading import Thread
+from typing import Any
 
 import pytest
+from redis import Redis
 from sqlalchemy import text
 
+from mesh.costs.ledger import Spender
 from mesh.db.vectors import DIMENSIONS
-from mesh.memory.embedding import Embedding
+from mesh.memory.embedding import Embedder, Embedding
+from mesh.memory.queries import Answers
 from mesh.memory.recall import recall, remembered
 from mesh.memory.service import Memory
 from mesh.memory.views import Meaning
 from tests.integration.tasks.core import Core
 
 
-class Synonyms:
+class Synonyms(Embedder):
     """An embedder: texts are near each other as far as they have words in common, or words that mean the same."""
 
     model = "synonyms"
@@ -24,7 +30,7 @@ class Synonyms:
         self.embedded: list[str] = []
         self._places: dict[str, int] = {}
 
-    def embed(self, texts: list[str]) -> list[list[float]]:
+    def embed(self, texts: Sequence[str], _spender: Spender | None = None) -> list[list[float]]:
         self.embedded += texts
         return [self.vector(text) for text in texts]
 
@@ -36,9 +42,35 @@ class Synonyms:
         length = math.hypot(*vector) or 1
         return [value / length for value in vector]
 
-    def meaning_of(self, text: str) -> Meaning:
+    def meaning_of(self, text: str, _spender: Spender | None = None) -> Meaning:
         """As a search is told."""
         return Meaning(self.model, self.vector(text))
+
+
+class Straight:
+    """`Jobs` that go to `answers` in a thread of their own, as through a broker to a worker; None: to nobody."""
+
+    def __init__(self, answers: Answers | None, error: Exception | None = None) -> None:
+        self.sent = 0
+        self._answers = answers
+        self._error = error
+
+    def send(self, _name: str, payload: Mapping[str, Any], **_: object) -> None:
+        self.sent += 1
+        if self._error:
+            raise self._error
+        if self._answers:
+            Thread(target=self._answers.answer, kwargs=dict(payload)).start()
+
+
+class At:
+    """`Shared` by a client."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def ask(self, question: Callable[[Redis], Any], /) -> Any:  # noqa: ANN401  # what the question answers
+        return question(self._redis)
 
 
 def recalled(core: Core, network: str, about: str, task_id: str = "") -> list[str]:

@@ -1,10 +1,12 @@
 """Memory by meaning: what is found in other words, and what becomes of an item's vector when the item changes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from mesh.costs.ledger import Spender
 from mesh.memory import local_model
 from mesh.memory.embedding import IN_HAND, Embedding
 from mesh.memory.recall import RECALL_LIMIT
@@ -42,7 +44,7 @@ def vectors(core: Core) -> int:
 @pytest.mark.skipif(not local_model.installed(), reason="without the extra `embeddings`")
 def test_the_model_that_runs_here_finds_every_paraphrase_first(core: Core, network: str) -> None:
     model = local_model.LocalModel()
-    asked = Memory(core.database, core.clock, lambda query: _meaning(model, query))
+    asked = Memory(core.database, core.clock, lambda query, _: _meaning(model, query))
     add(asked, network, *PARAPHRASES)
     assert Embedding(core.database, model, core.clock).run() == len(PARAPHRASES)
     assert {item: found(asked, network, query)[:1] for item, query in PARAPHRASES.items()} == {
@@ -122,10 +124,10 @@ def test_a_content_that_changes_while_it_is_embedded_is_embedded_again(
     [memory_id] = add(memory, network, "Customers skim.")
 
     class Slow(Synonyms):
-        def embed(self, texts: list[str]) -> list[list[float]]:
+        def embed(self, texts: Sequence[str], spender: Spender | None = None) -> list[list[float]]:
             if texts == ["Customers skim."]:
                 memory.change(ANN, network, memory_id, {"content": "Prices rise."})
-            return super().embed(texts)
+            return super().embed(texts, spender)
 
     slow = Slow()
     Embedding(core.database, slow, core.clock).run()
@@ -149,10 +151,8 @@ def test_what_a_dead_worker_had_in_hand_is_taken_by_another(core: Core, memory: 
     add(memory, network, "Customers skim.")
 
     class Dies(Synonyms):
-        def embed(self, texts: list[str]) -> list[list[float]]:
-            if texts:
-                raise KeyboardInterrupt
-            return []
+        def embed(self, _texts: Sequence[str], _spender: Spender | None = None) -> list[list[float]]:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         Embedding(core.database, Dies(), core.clock).run()

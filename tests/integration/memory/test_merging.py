@@ -1,10 +1,12 @@
 """What agents say twice becomes one item; what users add stays."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from mesh.memory.embedding import Embedding
+from mesh.costs.ledger import Spender
+from mesh.memory.embedding import Embedder, Embedding
 from mesh.memory.service import Memory
 from mesh.memory.views import MemoryView, NewMemory
 from tests.builders import agent_reply, decision, subtask
@@ -111,15 +113,32 @@ def test_what_means_the_same_is_merged_when_it_is_embedded(
     ],
 )
 def test_what_one_word_decides_stays_apart_however_near(one: str, other: str, core: Core, network: str) -> None:
-    class Alike:
+    class Alike(Embedder):
         model = "alike"
 
-        def embed(self, texts: list[str]) -> list[list[float]]:
+        def embed(self, texts: Sequence[str], _spender: Spender) -> list[list[float]]:
             return [[1.0] + [0.0] * 383 for _ in texts]
 
     say(core, network, note(one), note(other))
     Embedding(core.database, Alike(), core.clock).run()
     assert len(items(Memory(core.database, core.clock), network)) == 2
+
+
+@pytest.mark.parametrize(("least_similarity", "left"), [(0.25, 1), (0.6, 2)])
+def test_a_model_that_holds_everything_for_similar_must_hold_the_same_for_more_so(
+    least_similarity: float, left: int, core: Core, network: str
+) -> None:
+    class Close(Embedder):
+        model = "close"
+
+        def embed(self, texts: Sequence[str], _spender: Spender) -> list[list[float]]:
+            return [[1.0, 0.0] + [0.0] * 382 if "well" in text else [0.96, 0.28] + [0.0] * 382 for text in texts]
+
+    say(core, network, note("Short mails sell."), note("Short mails sell well."))
+    close = Close()
+    close.least_similarity = least_similarity
+    Embedding(core.database, close, core.clock).run()
+    assert len(items(Memory(core.database, core.clock), network)) == left
 
 
 @pytest.mark.parametrize("change", [{"pinned": True}, {"confidence": 1.0}, {"ttl_seconds": 3600}])

@@ -1,48 +1,24 @@
 """What a search means, asked of a worker: in time, or words alone and nobody waits."""
 
 import time
-from collections.abc import Callable, Mapping
-from threading import Thread
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 import pytest
 from redis import Redis
 
+from mesh.costs.ledger import Spender
 from mesh.dispatch.jobs import Jobs
-from mesh.errors import UnavailableError
-from mesh.memory.embedding import Embedding
+from mesh.errors import ModelsBusyError, UnavailableError
+from mesh.memory.embedding import Embedding, spender_of
 from mesh.memory.queries import ALIVE_KEY, ANSWER_SECONDS, Answers, Queries, client
 from mesh.memory.service import Memory
 from mesh.memory.views import NewMemory
 from mesh.testing import AwayRedis
-from tests.integration.memory.conftest import Synonyms
+from tests.integration.memory.conftest import At, Straight, Synonyms
 from tests.integration.tasks.core import ANN, Core
 
-
-class Straight:
-    """`Jobs` that go to `answers` in a thread of their own, as through a broker to a worker; None: to nobody."""
-
-    def __init__(self, answers: Answers | None, error: Exception | None = None) -> None:
-        self.sent = 0
-        self._answers = answers
-        self._error = error
-
-    def send(self, _name: str, payload: Mapping[str, Any], **_: object) -> None:
-        self.sent += 1
-        if self._error:
-            raise self._error
-        if self._answers:
-            Thread(target=self._answers.answer, kwargs=dict(payload)).start()
-
-
-class At:
-    """`Shared` by a client."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    def ask(self, question: Callable[[Redis], Any], /) -> Any:  # noqa: ANN401  # what the question answers
-        return question(self._redis)
+ANNS = spender_of("ann", None, "network_x")
 
 
 @pytest.fixture
@@ -57,7 +33,7 @@ def queries(redis: Redis, jobs: Straight) -> Queries:
 def test_a_worker_answers_what_a_search_means(redis: Redis, synonyms: Synonyms) -> None:
     answers = Answers(redis, synonyms, lambda: True)
     answers.announce()
-    meaning = queries(redis, Straight(answers)).meaning_of("Buyers skim.")
+    meaning = queries(redis, Straight(answers)).meaning_of("Buyers skim.", ANNS)
     assert meaning == synonyms.meaning_of("Buyers skim.")
     assert redis.keys() == [ALIVE_KEY.encode()]
 
@@ -87,12 +63,63 @@ def test_who_does_not_answer_is_waited_for_once(redis: Redis, synonyms: Synonyms
     jobs = Straight(None, error)
     asking = queries(redis, jobs)
     begun = time.monotonic()
-    assert [asking.meaning_of("x") for _ in range(20)] == [None] * 20
+    assert [asking.meaning_of("x", ANNS) for _ in range(20)] == [None] * 20
     assert time.monotonic() - begun < 3 * ANSWER_SECONDS
     assert jobs.sent == 1
 
 
 def test_without_redis_nothing_is_sent_and_nobody_waits(redis: Redis) -> None:
     jobs = Straight(None)
-    assert Queries(AwayRedis(), redis, cast(Jobs, jobs)).meaning_of("x") is None
+    assert Queries(AwayRedis(), redis, cast(Jobs, jobs)).meaning_of("x", ANNS) is None
     assert jobs.sent == 0
+
+
+class AtAProvider(Synonyms):
+    """Takes a while."""
+
+    answer_seconds = 1.0
+
+    def embed(self, texts: Sequence[str], spender: Spender | None = None) -> list[list[float]]:
+        time.sleep(2 * ANSWER_SECONDS)
+        return super().embed(texts, spender)
+
+
+def test_a_worker_that_asks_a_provider_is_waited_for_as_long_as_it_says(redis: Redis) -> None:
+    slow = AtAProvider()
+    answers = Answers(redis, slow, lambda: True)
+    answers.announce()
+    assert queries(redis, Straight(answers)).meaning_of("Buyers skim.", ANNS) == slow.meaning_of("Buyers skim.")
+
+
+class Resting(AtAProvider):
+    """May not be asked now."""
+
+    def embed(self, _texts: Sequence[str], _spender: Spender | None = None) -> list[list[float]]:
+        raise ModelsBusyError("It rests.", seconds=30)
+
+
+def test_that_there_is_no_answer_now_is_said_at_once_and_others_ask_on(redis: Redis) -> None:
+    """One searcher's budget is nobody else's."""
+    answers = Answers(redis, Resting(), lambda: True)
+    answers.announce()
+    jobs = Straight(answers)
+    asking = queries(redis, jobs)
+    begun = time.monotonic()
+    assert [asking.meaning_of("x", ANNS) for _ in range(3)] == [None] * 3
+    assert time.monotonic() - begun < Resting.answer_seconds
+    assert jobs.sent == 3
+
+
+@pytest.mark.parametrize(("least_similarity", "found"), [(0.7, ["Customers skim."]), (0.72, [])])
+def test_what_is_farther_than_the_model_holds_for_related_is_not_found(
+    least_similarity: float, found: list[str], core: Core, redis: Redis, network: str
+) -> None:
+    """The cosine of the two is 0.707."""
+    particular = Synonyms(buyers="customers")
+    particular.least_similarity = least_similarity
+    answers = Answers(redis, particular, lambda: True)
+    answers.announce()
+    memory = Memory(core.database, core.clock, queries(redis, Straight(answers)).meaning_of)
+    memory.add(ANN, network, NewMemory("Customers skim."))
+    Embedding(core.database, particular, core.clock).run()
+    assert [view.content for view in memory.search(ANN, network, "buyers", limit=9)] == found

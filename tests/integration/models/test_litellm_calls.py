@@ -242,3 +242,19 @@ def test_json_of_another_shape_is_a_malformed_reply(provider: str, answer: objec
         provided.answer = answer
         error = failure(reach({provider: provided.url}), provider)
     assert (error.code, error.may_cost) == ("malformed_reply", True)
+
+
+def test_litellm_keeps_no_log_of_its_own(calls: LiteLLMCalls, sandbox: Sandbox) -> None:
+    """Which would be a quarter of its CPU, with a reply and with a failure."""
+    import litellm  # noqa: PLC0415  # loaded by `calls`
+
+    logged: list[object] = []
+    litellm.callbacks.append(lambda *arguments: logged.append(arguments))
+    try:
+        calls.start(call_of("anthropic")).result()
+        sandbox.fault("500")
+        failure(calls, "anthropic")
+        time.sleep(0.2)
+    finally:
+        litellm.callbacks.pop()
+    assert logged == []

@@ -93,7 +93,7 @@ def test_the_log_outlives_a_kill(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "shape"), [("/anthropic/v1/complete", "type"), ("/openai/v1/embeddings", "error"), ("/else", "error")]
+    ("path", "shape"), [("/anthropic/v1/complete", "type"), ("/openai/v1/moderations", "error"), ("/else", "error")]
 )
 def test_an_unknown_path_is_a_404_that_names_the_known_ones(path: str, shape: str, sandbox: Sandbox) -> None:
     answer = httpx.post(sandbox.url + path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -27,7 +28,7 @@ def only(findings: Iterator[Finding]) -> Finding:
 
 @pytest.fixture(autouse=True)
 def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "SECRETS", "SANDBOX", "MODELS_FILE"):
+    for name in ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "SECRETS", "SANDBOX", "MODELS_FILE", "EMBEDDINGS"):
         monkeypatch.delenv(f"MESH_{name}", raising=False)
     for provider in ("ANTHROPIC", "OPENAI", "GEMINI", "GROQ"):
         monkeypatch.delenv(f"{provider}_API_KEY", raising=False)
@@ -73,6 +74,27 @@ def test_models_are_named_in_the_order_of_fallback_and_keys_are_not() -> None:
     detail = only(checks.check_models(Settings(openai_api_key=KEY, groq_api_key=KEY))).detail
     assert detail.startswith("openai, groq; chain gpt-4o > ")
     assert "sk-secret" not in detail
+
+
+@pytest.mark.parametrize(
+    ("settings", "verdict", "said"),
+    [
+        ({"embeddings": "gemini-embedding-001", "gemini_api_key": KEY}, "ok", "are sent to gemini"),
+        ({"embeddings": "gemini-embedding-001"}, "ok", "are sent to the sandbox"),
+        ({"embeddings": "gemini-embedding-001", "openai_api_key": KEY}, "FAIL", "needs GEMINI_API_KEY"),
+        ({"embeddings": "gemini-embedding"}, "FAIL", "Did you mean gemini-embedding-001?"),
+    ],
+)
+def test_a_providers_model_of_meaning_must_be_one_that_can_be_asked(
+    settings: dict[str, Any], verdict: str, said: str
+) -> None:
+    finding = only(checks.check_embeddings(Settings(**settings)))
+    assert finding.verdict == verdict
+    assert said in finding.detail
+
+
+def test_without_a_providers_model_of_meaning_there_is_nothing_to_say_of_one() -> None:
+    assert list(checks.check_embeddings(Settings())) == []
 
 
 def test_secrets_are_needed_where_mesh_up_does_not_make_them() -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import repeat
 from threading import Timer
 
@@ -292,3 +293,14 @@ class _Late(FakeModels):
     def start(self, call: ModelCall) -> "Future[RawReply]":
         time.sleep(self._after_seconds)
         return super().start(call)
+
+
+def test_one_model_by_itself_has_no_fallback_and_rests_only_after_failures_in_a_row() -> None:
+    """Five of them."""
+    models = FakeModels([*[down()] * 4, "good", *[down()] * 4, "good"])
+    gateway = gateway_to(models, *ALL)
+    call = ModelCall("call_1", None, MODELS.resolve("gpt-4o"), ASKED, None, 9, None, None, timeout_seconds=9)
+    for _ in range(10):
+        with suppress(ModelCallError):
+            gateway.ask_one(call, journal=Book(), parse=lambda raw: raw.text)
+    assert asked(models) == ["gpt-4o"] * 10
