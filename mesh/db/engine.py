@@ -40,6 +40,9 @@ def create(url: str, *, name: str, prepared_only: bool = False) -> Engine:
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
         pool_timeout=30,
+        # The connection used last is the one whose server process has all it needs at hand: what rotates among eight of
+        # them is 6 ms slower in a task that waits for its models in between.
+        pool_use_lifo=True,
         # Else each new connection looks for a type that is not used here.
         use_native_hstore=False,
         # An error's text may reach a log; its parameters are users' data.

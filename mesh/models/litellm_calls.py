@@ -58,6 +58,10 @@ def load_litellm() -> Any:  # noqa: ANN401  # a module without types worth their
     return litellm
 
 
+def _nothing(**_: object) -> None:
+    """Stands for what is left out."""
+
+
 class LiteLLMCalls:
     """All model calls of this process, on one loop of their own (a thread that lives as long as the process)."""
 

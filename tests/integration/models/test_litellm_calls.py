@@ -1,5 +1,6 @@
 """The translator over real HTTP: what reaches each provider, what comes back, what it costs, and how it fails."""
 
+import asyncio
 import socket
 import time
 from concurrent.futures import CancelledError
@@ -258,3 +259,12 @@ def test_litellm_keeps_no_log_of_its_own(calls: LiteLLMCalls, sandbox: Sandbox) 
     finally:
         litellm.callbacks.pop()
     assert logged == []
+
+
+@pytest.mark.usefixtures("calls")
+def test_litellm_notes_nothing_on_a_reply() -> None:
+    """Its cost above all, which is not ours: a seventh of its CPU."""
+    import litellm  # noqa: PLC0415  # loaded by `calls`
+
+    asked = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}], "mock_response": "Hello"}
+    assert "response_cost" not in asyncio.run(litellm.acompletion(**asked))._hidden_params
