@@ -250,14 +250,14 @@ def test_litellm_keeps_no_log_of_its_own(calls: LiteLLMCalls, sandbox: Sandbox) 
     import litellm  # noqa: PLC0415  # loaded by `calls`
 
     logged: list[object] = []
-    litellm.callbacks.append(lambda *arguments: logged.append(arguments))
+    litellm.success_callback = litellm.failure_callback = [lambda *arguments: logged.append(arguments)]
     try:
         calls.start(call_of("anthropic")).result()
         sandbox.fault("500")
         failure(calls, "anthropic")
         time.sleep(0.2)
     finally:
-        litellm.callbacks.pop()
+        litellm.success_callback = litellm.failure_callback = []
     assert logged == []
 
 
