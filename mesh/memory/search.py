@@ -34,7 +34,7 @@ SCANNED = 10_000
 # Read as one message with the statement, so within its transaction: what workers set for their prepared statements is
 # wrong for a search.
 SETTINGS = f"""
-SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = on;
+SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = on; SET LOCAL enable_hashjoin = on;
 SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = {EF_SEARCH};
 SET LOCAL hnsw.max_scan_tuples = {SCANNED};
 """

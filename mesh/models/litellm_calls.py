@@ -54,7 +54,7 @@ def load_litellm() -> Any:  # noqa: ANN401  # a module without types worth their
     litellm.drop_params = True
     litellm.telemetry = False
     # What it notes on each reply for its proxy, the cost first of all: a seventh of its CPU, while a step waits.
-    litellm.utils.update_response_metadata = _nothing  # type: ignore[assignment]  # called by keywords alone
+    litellm.utils.update_response_metadata = _nothing  # type: ignore[attr-defined, assignment]  # called by keywords alone
     # For embeddings `max_retries=0` counts as not given, and this many are made.
     litellm.DEFAULT_MAX_RETRIES = 0  # type: ignore[attr-defined]  # it is there
     return litellm
