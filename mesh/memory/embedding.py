@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
@@ -192,9 +193,9 @@ class Embedding:
             work.connection.execute(_POSTPONE, values)
 
     def _store_task(self, row: Row[Any], vector: Sequence[float]) -> None:
-        values = {"id": row.id, "model": self._embedder.model, "vector": vector}
+        meaning = Meaning(self._embedder.model, vector, self._embedder.least_similarity)
         with self._database.begin(atomic=False) as work:
-            work.connection.execute(_STORE_TASK, values)
+            work.connection.execute(_STORE_TASK, {"id": row.id, **asdict(meaning)})
 
     def _store(self, row: Row[Any], vector: Sequence[float]) -> None:
         meaning = Meaning(self._embedder.model, vector, self._embedder.least_similarity)
@@ -251,7 +252,13 @@ _POSTPONE = text(
     """
 )
 
-_STORE_TASK = text("UPDATE task_vectors SET model = :model, vector = CAST(:vector AS real[]) WHERE task_id = :id")
+_STORE_TASK = text(
+    """
+    UPDATE task_vectors
+    SET model = :model, vector = CAST(:vector AS real[]), least_similarity = :least_similarity
+    WHERE task_id = :id
+    """
+)
 
 # The row of the queue goes only if it was this content that was embedded.  Items of large networks go into the graph.
 _STORE = text(

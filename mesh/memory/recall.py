@@ -40,7 +40,9 @@ def remembered(network_id: str, about: str) -> str:
 
 
 # Primary key.
-_MEANING = text("SELECT model, vector FROM task_vectors WHERE task_id = :task_id AND vector IS NOT NULL")
+_MEANING = text(
+    "SELECT model, vector, least_similarity FROM task_vectors WHERE task_id = :task_id AND vector IS NOT NULL"
+)
 
 
 def understanding(task: str) -> str:
@@ -69,7 +71,7 @@ def recall(
         # JSON does not tell 1.0 from 1.
         return [Recalled(**{**item, "confidence": float(item["confidence"])}) for item in fitting or ()]
     found = connection.execute(_MEANING, {"task_id": task_id}).first()
-    meaning = Meaning(found.model, found.vector) if found else None
+    meaning = Meaning(**found._mapping) if found else None
     asked = Asked(network_id, about, meaning, Filters(), RECALL_LIMIT)
     rows = connection.execute(text(_searching(meant=found is not None)), values_of(asked, now=now))
     return [Recalled(row.memory_id, row.type, row.content, row.confidence) for row in rows]

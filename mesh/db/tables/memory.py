@@ -3,7 +3,7 @@
 Vectors of items are in a table of their own, which only a server with pgvector has: see `mesh.db.vectors`.
 """
 
-from sqlalchemy import REAL, Boolean, Column, Computed, Float, ForeignKey, Index, Integer, Table, Text
+from sqlalchemy import REAL, Boolean, Column, Computed, Double, Float, ForeignKey, Index, Integer, Table, Text
 from sqlalchemy import text as sql
 from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
 
@@ -60,5 +60,6 @@ task_vectors = Table(
     Column("taken_until", Instant, nullable=False, server_default=sql("'-infinity'::timestamptz")),
     Column("model", Text),
     Column("vector", ARRAY(REAL)),
+    Column("least_similarity", Double, nullable=False, server_default=sql("0.25")),
     Index("ix_task_vectors_asked", "task_id", postgresql_where=sql("vector IS NULL")),
 )

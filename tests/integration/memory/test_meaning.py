@@ -185,9 +185,9 @@ def test_without_pgvector_memory_goes_by_words_and_nothing_is_lost(
 
 
 def test_recall_finds_what_is_old_and_relevant_among_hundreds(
-    core: Core, memory: Memory, embedding: Embedding, network: str
+    core: Core, memory: Memory, embedding: Embedding, synonyms: Synonyms, network: str
 ) -> None:
-    """By the words of the step at once, by the meaning of its task when that is known."""
+    """By the words of the step at once, by the meaning of its task when that is known; as near as its model says."""
     add(memory, network, "The guarantee is two years.", "Customers skim.")
     add(memory, network, *(f"Remark number {number}." for number in range(300)))
     task_id = core.submit(network).task_id
@@ -199,6 +199,11 @@ def test_recall_finds_what_is_old_and_relevant_among_hundreds(
     reminded = recalled(core, network, task_id=task_id, about="Mention guarantees.")
     assert {"The guarantee is two years.", "Customers skim."} < set(reminded)
     assert len(reminded) == RECALL_LIMIT
+    with core.database.begin() as work:
+        work.connection.execute(text("UPDATE task_vectors SET vector = NULL, taken_until = '-infinity'"))
+    synonyms.least_similarity = 0.99
+    embedding.run()
+    assert "Customers skim." not in recalled(core, network, task_id=task_id, about="Mention guarantees.")
 
 
 def test_a_pinned_item_is_recalled_before_all_others(core: Core, memory: Memory, network: str) -> None:
