@@ -59,6 +59,7 @@ class Hub:
         self._behind: set[Topic] = set()  # topics whose rows have to be read
         self._wake = Event()
         self._away = False
+        self._heard_at = float("-inf")
         self._poll_until = 0.0
         self._backoff_seconds = RECONNECT_SECONDS[0]
         self._started = False
@@ -249,6 +250,7 @@ class Hub:
     def _receive(self, connection: LiveConnection) -> None:
         while True:
             message = connection.receive()
+            self._heard_at = time.monotonic()
             if self._away:
                 self._back()
             topic = self._topics.get(message.task_id) if message else None
@@ -271,8 +273,11 @@ class Hub:
             topic.standing.set()
 
     def _silent(self) -> None:
-        """Redis does not answer in time: it counts as away, until anything comes from it."""
-        if not self._away:
+        """Redis does not answer in time: it counts as away until anything comes from it, unless just now something did.
+
+        It is pinged every `poll_seconds`.
+        """
+        if not self._away and time.monotonic() - self._heard_at > self._poll_seconds + JOIN_SECONDS:
             log.warning("live_channel_silent")
             self._lost()
 

@@ -43,7 +43,12 @@ class Prepared:
         return connection.exec_driver_sql(self._statement(connection), dict(values))
 
     def send(self, connection: Connection, values: Mapping[str, Any]) -> None:
-        """Run it without waiting for an answer: with the next statement, or the commit.  In transactions only."""
+        """Run it without waiting for an answer: with the next statement, or the commit, which then raises its error.
+
+        Not within a savepoint, which would not contain that error.
+        """
+        if not connection.in_transaction():
+            connection.begin()
         session = cast(Session, connection.connection.dbapi_connection)
         session.later(self._statement(connection), values)
 

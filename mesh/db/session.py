@@ -15,6 +15,9 @@ Query = str | bytes | Composable
 Values = Mapping[str, Any] | Sequence[Any] | None
 
 
+_WITHIN = (extensions.TRANSACTION_STATUS_INTRANS, extensions.TRANSACTION_STATUS_INERROR)
+
+
 class Session(extensions.connection):
     """A connection in one of two modes: transactions at the server's default level, or every statement by itself."""
 
@@ -26,7 +29,9 @@ class Session(extensions.connection):
         self._waiting: list[bytes] = []
 
     def set_isolation_level(self, level: int | str | None) -> None:
-        """Change the mode, without a word to the server: SQLAlchemy does so between transactions."""
+        """Change the mode, without a word to the server between transactions; one that has begun is undone."""
+        if self.get_transaction_status() in _WITHIN:
+            self.rollback()
         self._by_statement = level == extensions.ISOLATION_LEVEL_AUTOCOMMIT
 
     def later(self, statement: str, values: Values = None) -> None:
@@ -65,10 +70,8 @@ class _Cursor(extensions.cursor):
     connection: Session  # always, see above
 
     def execute(self, query: Query, vars: Values = None) -> None:  # noqa: A002  # psycopg2's name
-        if ahead := self.connection.ahead():
-            super().execute(ahead + self.mogrify(query, vars))
-        else:
-            super().execute(query, vars)
+        statement = self.mogrify(query, vars)  # fails before anything that waits is taken
+        super().execute(self.connection.ahead() + statement)
 
     def executemany(self, query: Query, vars_list: Iterable[Values]) -> None:
         if ahead := self.connection.ahead():

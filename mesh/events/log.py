@@ -58,9 +58,11 @@ def logging(events: str = GIVEN) -> str:
     )"""  # noqa: S608  # built from constants of ours
 
 
+# Divides by zero, which fails the transaction, when something else was appended since the task's row was read.
 _APPEND = Prepared(
-    f"WITH {appending()} SELECT FROM numbered",  # as above
+    f"WITH {appending('last_sequence = :before')} SELECT 1 / count(*) FROM numbered",  # noqa: S608  # as above
     count="int",
+    before="int",
     events="jsonb",
     now="timestamptz",
 )
@@ -112,7 +114,7 @@ def append(connection: Connection, task: Row[Any], new: Sequence[Event], *, at: 
     if not new:
         return []
     batch = Batch(task.id, new, at=at)
-    _APPEND.send(connection, batch.values())
+    _APPEND.send(connection, {**batch.values(), "before": task.last_sequence})
     return batch.stored(task.network_id, before=task.last_sequence)
 
 

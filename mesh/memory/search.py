@@ -35,6 +35,7 @@ SCANNED = 10_000
 # wrong for a search.
 SETTINGS = f"""
 SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = on; SET LOCAL enable_hashjoin = on;
+SET LOCAL enable_mergejoin = on;
 SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = {EF_SEARCH};
 SET LOCAL hnsw.max_scan_tuples = {SCANNED};
 """

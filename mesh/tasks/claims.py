@@ -87,7 +87,7 @@ _CLAIM = Prepared(
         UPDATE steps
         SET state = 'running', attempt = attempt + 1, worker_id = :worker_id, started_at = :now,
             turn = (SELECT turn FROM turn)
-        WHERE ctid = (SELECT place FROM best)
+        WHERE ctid = (SELECT place FROM best) AND EXISTS (SELECT FROM steps WHERE ctid = (SELECT place FROM turn))
         RETURNING id AS step_id, task_id, owner, queue, kind, iteration, key, agent_id, agent_name, agent_type,
             description, depends_on, attempt, failures
     ), swapped AS (

@@ -161,8 +161,13 @@ class Execution:
             return claims.claim(work.connection, queue=queue, worker_id=self._worker_id, now=self._clock())
 
     def _waits(self, queue: str) -> bool:
-        with self._database.begin(atomic=False) as work:
-            return claims.waits(work.connection, queue)
+        """Whether `queue` has more; no, where that cannot be known: what was claimed already must run."""
+        try:
+            with self._database.begin(atomic=False) as work:
+                return claims.waits(work.connection, queue)
+        except (UnavailableError, ContentionError) as error:
+            log.warning("refill_not_passed_on", queue=queue, reason=str(error))
+            return False
 
     def _wake(self, queues: Counter[str]) -> None:
         for name in queues.elements():

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 import pytest
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS
+from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
@@ -87,3 +87,30 @@ def test_statements_by_themselves_need_no_commit(engine: Engine, notes: Callable
         by_itself.execute(INSERT, {"note": "a"})
         assert notes() == ["a"]
         assert status(connection) == TRANSACTION_STATUS_IDLE
+
+
+def test_what_waits_needs_no_transaction_begun_before(engine: Engine, notes: Callable[[], list[str]]) -> None:
+    with engine.connect() as connection:
+        NOTE.execute(connection, {"note": "a"})
+        connection.commit()
+        NOTE.send(connection, {"note": "b"})
+        connection.commit()
+    assert notes() == ["a", "b"]
+
+
+def test_a_statement_that_cannot_be_sent_takes_nothing_with_it(engine: Engine, notes: Callable[[], list[str]]) -> None:
+    with engine.begin() as connection:
+        NOTE.send(connection, {"note": "a"})
+        with pytest.raises(ValueError, match="NUL"):
+            connection.execute(INSERT, {"note": "\0"})
+    assert notes() == ["a"]
+
+
+def test_going_over_to_single_statements_undoes_what_had_begun(engine: Engine, notes: Callable[[], list[str]]) -> None:
+    with engine.connect() as connection:
+        session = cast(Session, connection.connection.dbapi_connection)
+        connection.execute(INSERT, {"note": "a"})
+        session.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
+        connection.execute(INSERT, {"note": "b"})
+        assert notes() == ["b"]
+        session.set_isolation_level(None)

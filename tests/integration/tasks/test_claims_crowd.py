@@ -63,7 +63,7 @@ def test_a_step_that_was_overtaken_is_not_missed(engine: Engine) -> None:
 
 def test_eight_processes_claim_each_step_once(engine: Engine, database_url: str) -> None:
     with engine.begin() as connection:
-        add_ready_steps(connection, Queue(connection).task_id, 1_600, owners=20)
+        add_ready_steps(connection, Queue(connection).task_id, 1_600, owners=2)
     context = get_context("forkserver")
     context.set_forkserver_preload(["tests.integration.tasks.crowd"])
     with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
@@ -72,4 +72,6 @@ def test_eight_processes_claim_each_step_once(engine: Engine, database_url: str)
     assert len(claimed) == len(set(claimed)) == 1_600
     with engine.begin() as connection:
         attempts = connection.execute(select(steps.c.state, steps.c.attempt)).all()
+        turns = connection.execute(select(steps.c.owner, steps.c.turn)).all()
     assert {tuple(row) for row in attempts} == {("running", 1)}
+    assert len(set(turns)) == 1_600, "an owner with a turn twice has more than its share"

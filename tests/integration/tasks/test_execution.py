@@ -5,12 +5,12 @@ from collections.abc import Callable
 from threading import Thread
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, event
 
 from mesh.agents.runner import Runner
 from mesh.agents.schemas import Decision, Reply
 from mesh.db.tables import agents
-from mesh.errors import ModelCallError
+from mesh.errors import ModelCallError, UnavailableError
 from mesh.tasks.execution import Execution
 from mesh.testing import FakeModels
 from tests.builders import agent_reply, decision, gateway, subtask
@@ -114,6 +114,18 @@ def test_a_refill_permit_is_passed_on_while_the_queue_has_more(core: Core, tasks
         submitted(core)
     execution_of(core, FakeModels(texts(decision()))).serve(COORDINATOR, refill=True)
     assert core.dispatcher.refills[COORDINATOR] == passed_on
+
+
+def test_a_step_runs_although_nobody_can_say_whether_its_queue_has_more(core: Core) -> None:
+    task_id = submitted(core)
+
+    def break_look_up(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "PREPARE" in statement and statement.endswith("ORDER BY turn LIMIT 1"):
+            raise UnavailableError("The database does not answer.")
+
+    event.listen(core.database.engine, "before_cursor_execute", break_look_up)
+    execution_of(core, FakeModels(texts(decision()))).serve(COORDINATOR, refill=True)
+    assert core.task(task_id).status == "completed"
 
 
 def test_a_permit_too_many_finds_nothing(core: Core) -> None:

@@ -4,9 +4,14 @@ from datetime import timedelta
 from threading import Thread
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection, Engine, delete, select, text
+from sqlalchemy.exc import DataError
 
 from mesh.db.tables import agents, memories
+from mesh.events import log
+from mesh.events.types import Paused
+from mesh.tasks import graph
 from mesh.tasks.briefing import prepare
 from mesh.tasks.orchestrator import MOST_FAILURES
 from tests.builders import COST, add_agent, agent_reply, decision, reply_of, subtask
@@ -225,3 +230,19 @@ def waiting_for_a_row(engine: Engine) -> bool:
     query = "SELECT true FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with engine.connect() as connection:
         return connection.execute(text(query)).first() is not None
+
+
+def test_events_are_stored_only_behind_those_that_their_task_s_row_tells_of(core: Core) -> None:
+    """Else what is announced would have other numbers than what is stored."""
+    task_id = core.submit(core.network()).task_id
+
+    def twice() -> None:
+        with core.database.begin() as work:
+            task = graph.lock(work.connection, task_id)
+            assert task is not None
+            for _ in range(2):
+                log.append(work.connection, task, [Paused("x")], at=core.clock())
+
+    with pytest.raises(DataError):
+        twice()
+    assert core.event_types(task_id) == ["started"]

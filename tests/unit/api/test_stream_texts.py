@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.resources.streams import SSE
 from api.stream_texts import TextsSent
-from api.stream_topics import Piece, Topic
+from api.stream_topics import Piece, Reader, Topic
 from api.streams import MARK_SECONDS
 from mesh.events.log import StoredEvent
 from tests.unit.api.hub import TASK, Client, Stage, join, until
@@ -179,6 +180,13 @@ def test_a_redis_that_hangs_is_waited_for_once_and_a_moment_and_streams_go_on_wi
     until(lambda: stage.log.reads)
     stage.log.store("started", "complete")  # and nobody announces it
     join(watcher)
+
+
+def test_a_slow_answer_says_nothing_of_a_redis_that_was_heard_just_now() -> None:
+    stage, _ = started()
+    stage.texts.hangs = True
+    stage.hub.watch("task_2")
+    stage.hub.listen("channel", Reader(SSE, 0, key_id=None, connection=None))()  # else it would not be to be had
 
 
 def test_a_task_is_marked_as_watched_at_once_and_only_by_who_wants_tokens() -> None:
