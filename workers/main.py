@@ -25,7 +25,6 @@ from mesh.config import load
 from mesh.db.leader import SWEEP, SessionLock
 from mesh.dispatch.queues import CONTROL, GENERATE, of_pool
 from mesh.errors import MeshError
-from mesh.generate.runner import Generator
 from mesh.ids import new_id
 from mesh.observability import logging
 from mesh.tasks.execution import Execution
@@ -131,21 +130,23 @@ def _register(
             embedding, answers = meaning
             control.register(app, mesh.purge, mesh.rollup, embedding=embedding, answers=answers)
             refreshed.append(answers.announce)
+            _warm_up_later(generator.warm_up, answers.warm_up)
         else:
             control.register(app, mesh.purge, mesh.rollup)
+            _warm_up_later(generator.warm_up)
         generate.register(app, generator)
-        _warm_up_later(generator)
         return None
     execution = build_execution(mesh, worker_id=holder.worker_id, queues=pool.queues)
     agents.register(app, execution)
     return execution
 
 
-def _warm_up_later(generator: Generator) -> None:
+def _warm_up_later(*steps: Callable[[], object]) -> None:
     """Not while the whole system starts: the agents' workers compute for seconds then, and are waited for."""
 
     def warm_up() -> None:
-        generator.warm_up()
+        for step in steps:
+            step()
         _settle_memory()
 
     def begin(**_: object) -> None:

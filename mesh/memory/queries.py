@@ -20,7 +20,8 @@ from mesh.costs.ledger import Spender
 from mesh.dispatch.jobs import Jobs
 from mesh.dispatch.queues import CONTROL
 from mesh.errors import MeshError, UnavailableError
-from mesh.memory.embedding import Embedder, spender_of
+from mesh.memory.embedding import Embedder
+from mesh.memory.embedding_queue import spender_of
 from mesh.memory.views import Meaning
 
 EMBED_QUERY = "mesh.embed_query"
@@ -33,6 +34,8 @@ ALIVE_KEY = "mesh:embedding:seconds"
 ALIVE_SECONDS = 10
 # An answer that nobody took.
 _FORGOTTEN_SECONDS = 2
+# A question that nobody took from the broker; longer than clocks differ.
+_EXPIRES_SECONDS = 30.0
 # After the broker failed, or nobody answered, searches do not wait.
 REST_SECONDS = 2.0
 
@@ -74,12 +77,14 @@ class Queries:
         seconds = self._shared.ask(lambda redis: redis.get(ALIVE_KEY))
         if seconds is None:
             return None
+        patience = min(float(seconds), LONGEST_SECONDS)
         reply_key = f"{ALIVE_KEY}:{uuid4().hex}"
         try:
+            self._redis.set(_waiting(reply_key), 1, px=round(patience * 1000))
             who = {"user_id": spender.user_id, "key_id": spender.key_id, "network_id": spender.network_id}
             payload = {"text": text, "reply_key": reply_key, **who}
-            self._jobs.send(EMBED_QUERY, payload, queue=CONTROL, expires_seconds=LONGEST_SECONDS)
-            answer = self._redis.blpop([reply_key], timeout=min(float(seconds), LONGEST_SECONDS))
+            self._jobs.send(EMBED_QUERY, payload, queue=CONTROL, expires_seconds=_EXPIRES_SECONDS)
+            answer = self._redis.blpop([reply_key], timeout=patience)
         except (UnavailableError, RedisError, OSError) as error:
             self._rest(type(error).__name__)
             return None
@@ -94,6 +99,11 @@ class Queries:
         log.warning("search_by_words_alone", reason=reason, resting_seconds=REST_SECONDS)
 
 
+def _waiting(reply_key: str) -> str:
+    """The key that stands while somebody waits for the answer; who removes it answers."""
+    return f"{reply_key}:waiting"
+
+
 class Answers:
     """The answering side, in a control worker."""
 
@@ -102,19 +112,30 @@ class Answers:
         self._redis = redis
         self._embedder = embedder
         self._possible = possible
+        self._able = False
+
+    def warm_up(self) -> None:
+        """Load what answers are made with."""
+        self._embedder.warm_up()
 
     def announce(self) -> None:
-        """Say that this worker can answer, for ten seconds."""
+        """Say that this worker can answer, for ten seconds, if it can."""
         try:
-            if self._possible():
+            self._able = self._embedder.warm() and self._possible()
+            if self._able:
                 self._redis.set(ALIVE_KEY, self._embedder.answer_seconds, ex=ALIVE_SECONDS)
         except (UnavailableError, RedisError, OSError) as error:
             log.warning("embedding_not_announced", error=type(error).__name__)
 
     def answer(self, text: str, reply_key: str, user_id: str, key_id: str | None, network_id: str) -> None:
-        """Tell whoever waits at `reply_key` what `text` means, or that they cannot be told now."""
-        meaning = self._meaning(text, spender_of(user_id, key_id, network_id))
+        """Tell whoever waits at `reply_key` what `text` means, or that they cannot be told now.
+
+        Where nobody waits any more, nothing is asked for that somebody would pay.
+        """
         try:
+            if not self._redis.delete(_waiting(reply_key)):
+                return
+            meaning = self._meaning(text, spender_of(user_id, key_id, network_id))
             with self._redis.pipeline(transaction=False) as both:
                 both.rpush(reply_key, json.dumps(meaning))
                 both.expire(reply_key, _FORGOTTEN_SECONDS)
@@ -123,6 +144,8 @@ class Answers:
             log.warning("meaning_not_told", error=type(error).__name__)
 
     def _meaning(self, text: str, spender: Spender) -> dict[str, Any] | None:
+        if not self._able:  # another worker is, with another model
+            return None
         try:
             [vector] = self._embedder.embed([text], spender)
         except MeshError as error:  # its provider, a budget, or the ledger: words will do

@@ -15,7 +15,7 @@ from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.errors import NotFoundError
 from mesh.ids import new_id
 from mesh.memory import search
-from mesh.memory.embedding import spender_of
+from mesh.memory.embedding_queue import spender_of
 from mesh.memory.sameness import said
 from mesh.memory.views import Filters, Meaning, MemoryChanges, MemoryView, NewMemory, Source, view_of
 from mesh.memory.writing import expiry, remembering, remembering_values
@@ -165,7 +165,7 @@ def _queue(work: UnitOfWork, memory_id: str) -> None:
     work.connection.execute(
         insert(memories_to_embed)
         .values(memory_id=memory_id)
-        .on_conflict_do_update(index_elements=["memory_id"], set_={"taken_until": text("'-infinity'")})
+        .on_conflict_do_update(index_elements=["memory_id"], set_={"taken_until": text("'-infinity'"), "attempts": 0})
     )
 
 

@@ -135,7 +135,9 @@ class EmbeddingModel(Model):
     @property
     def stored_as(self) -> str:
         """What its vectors are told from others by: they can be compared only with those of the same name."""
-        return f"{self.litellm}:{DIMENSIONS}"
+        # Two servers may serve different models under one name.
+        served = f"{self.name}={self.litellm}" if self.api_base else self.litellm
+        return f"{served}:{DIMENSIONS}"
 
     def cut(self, text: str) -> str:
         """As much of `text` as it certainly reads: no tokenizer makes more tokens of it than it has bytes."""
@@ -257,6 +259,9 @@ class Catalogue:
         # Breakers and limits go by the name.
         if twice := sorted(self._names.keys() & self._embeddings):
             raise ConfigurationError(f"The model catalogue has models and embeddings of one name: {', '.join(twice)}.")
+        if taken := sorted(self._embeddings.keys() & set(WITHOUT_PROVIDER)):
+            names = ", ".join(taken)
+            raise ConfigurationError(f"MESH_EMBEDDINGS means something else by {names}; give the models other names.")
         for name in self._entries:
             self._check_succession(name)
 

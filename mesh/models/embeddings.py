@@ -6,13 +6,14 @@ budgets, one row of the ledger).  There is no chain: vectors of different models
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 
 from mesh.clock import Clock
 from mesh.config import Settings
 from mesh.costs.ledger import Spender
 from mesh.db.unit_of_work import Database
-from mesh.errors import ConfigurationError, ModelCallError
+from mesh.errors import BudgetBusyError, BudgetExceededError, ConfigurationError, ModelCallError
 from mesh.ids import new_id
 from mesh.models.books import Books
 from mesh.models.calls import ModelCall
@@ -58,10 +59,19 @@ class ProviderEmbedder:
         """`load_gateway` takes seconds the first time; nothing is loaded before it is needed."""
         self._model = model
         self._load_gateway = load_gateway
+        self._gateway: Gateway | None = None
         self._worker_id = worker_id
         self._books = partial(_Books, sandbox=sandbox, database=database, clock=clock)
         self.model = model.stored_as
         self.least_similarity = model.least_similarity
+
+    def warm_up(self) -> None:
+        """Load LiteLLM, which takes seconds."""
+        self._loaded()
+
+    def warm(self) -> bool:
+        """Whether that was done."""
+        return self._gateway is not None
 
     def embed(self, texts: Sequence[str], spender: Spender) -> list[list[float]]:
         """A vector of unit length for each of `texts`; what is longer than the model reads is cut.
@@ -84,9 +94,19 @@ class ProviderEmbedder:
             timeout_seconds=CALL_SECONDS,
         )
         books = self._books(replace(spender, worker_id=self._worker_id))
-        reply = self._load_gateway().ask_one(call, journal=books, parse=partial(unit_vectors, call))
+        try:
+            reply = self._loaded().ask_one(call, journal=books, parse=partial(unit_vectors, call))
+        except BudgetBusyError as error:
+            if self._model.priced:
+                raise
+            # No call that settles makes room for one that nobody knows the price of.
+            raise BudgetExceededError(str(error), needed_usd=Decimal(0), left_usd=Decimal(0)) from error
         books.settle(reply)
         return reply.value
+
+    def _loaded(self) -> Gateway:
+        self._gateway = self._gateway or self._load_gateway()
+        return self._gateway
 
 
 class _Books(Books):

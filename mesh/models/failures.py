@@ -23,6 +23,9 @@ _BY_STATUS = {
     529: ("overloaded", "The provider is overloaded."),
 }
 
+# Google refuses a wrong key with a status that says the request is malformed.
+_WRONG_KEY = "API key not valid"
+
 # Whatever a provider says, a step is asked for again after an hour at most.
 MOST_PATIENCE_SECONDS = 3600.0
 
@@ -30,8 +33,8 @@ MOST_PATIENCE_SECONDS = 3600.0
 _MADE_UP = (None, 422, 500)
 
 
-def classify(error: Exception) -> ModelCallError:
-    """The failure that `error` means; never its text, which may quote the prompt."""
+def classify(error: Exception, provider: str = "") -> ModelCallError:
+    """The failure that `error` of `provider` means; never its text, which may quote the prompt."""
     # Streams fail with a wrapper around it, whose status may be made up; what is beneath is as with any call.
     meant = getattr(error, "original_exception", None) or error
     name = type(meant).__name__
@@ -45,6 +48,8 @@ def classify(error: Exception) -> ModelCallError:
     status = refusal.status_code if refusal is not None else getattr(meant, "status_code", None)
     if refusal is None and status in _MADE_UP:
         return _broken(lineage)
+    if provider == "gemini" and status == 400 and _WRONG_KEY in str(error):
+        status = 401
     code, detail = _BY_STATUS.get(status or 0, ("provider_error", "The provider failed."))
     return ModelCallError(
         code, f"{detail} (HTTP {status})", status=status, retry_after_seconds=_retry_after(refusal or error)

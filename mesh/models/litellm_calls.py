@@ -107,7 +107,7 @@ class LiteLLMCalls:
         except (asyncio.CancelledError, ModelCallError):
             raise
         except Exception as error:  # whatever the library raises is one failed call, classified
-            raise classify(error) from error
+            raise classify(error, call.model.provider) from error
 
     async def _ask(self, call: ModelCall) -> RawReply:
         response = await self._litellm.acompletion(**self._arguments(call))

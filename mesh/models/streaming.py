@@ -45,7 +45,7 @@ async def read(stream: Any, on_text: Callable[[str], None], *, provider: str) ->
         try:
             await _read(stream, on_text, seen)
         except Exception as error:
-            raise _failure(classify(error), seen) from error
+            raise _failure(classify(error, provider), seen) from error
     finished = witness.finished if witness else stream.received_finish_reason is not None
     if not finished:
         raise ModelCallError("malformed_reply", "The provider's stream broke off.", may_cost=True)

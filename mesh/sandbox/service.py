@@ -177,9 +177,12 @@ def _fail(exchange: _Exchange, fault: Fault) -> web.Response:
     message = KINDS[fault.kind][2].partition(";")[0].capitalize() + " (a fault of the sandbox)"
     if fault.kind == "context_length":
         message = CONTEXT_ERRORS[exchange.call.provider]
+    status = fault.status
+    if fault.kind == "401" and exchange.call.provider == "gemini":  # as Google does it
+        status, message = 400, "API key not valid. Please pass a valid API key."
     if fault.argument is not None:
         exchange.headers["Retry-After"] = f"{fault.argument:g}"
-    return _error(exchange, fault.status, fault.kind, message)
+    return _error(exchange, status, fault.kind, message)
 
 
 def _error(exchange: _Exchange, status: int, kind: str, message: str) -> web.Response:

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("e2e-site")]
 
 def test_a_task_goes_from_submission_to_its_result(up: Up, sandbox: Sandbox) -> None:
     """The default network's coordinator plans, four specialists work at once, the coordinator puts it together."""
-    sandbox.latency(0.2)
+    sandbox.latency(1.0)
     client = up.client
     network_id = client.network()
     context = {"product_name": "TrailMate", "target_audience": "hikers", "key_features": ["offline maps"]}

@@ -4,7 +4,7 @@ from mesh.db.tables.base import metadata
 from mesh.db.tables.costs import budgets, model_calls, requests_hourly, usage_daily, usage_hourly
 from mesh.db.tables.events import events
 from mesh.db.tables.idempotency import idempotency_keys
-from mesh.db.tables.memory import memories, memories_to_embed, task_vectors
+from mesh.db.tables.memory import embedding_model, memories, memories_to_embed, task_vectors
 from mesh.db.tables.networks import agents, network_counts, networks
 from mesh.db.tables.security import api_keys
 from mesh.db.tables.tasks import steps, tasks
@@ -14,6 +14,7 @@ __all__ = [
     "agents",
     "api_keys",
     "budgets",
+    "embedding_model",
     "events",
     "idempotency_keys",
     "memories",

@@ -3,7 +3,20 @@
 Vectors of items are in a table of their own, which only a server with pgvector has: see `mesh.db.vectors`.
 """
 
-from sqlalchemy import REAL, Boolean, Column, Computed, Double, Float, ForeignKey, Index, Integer, Table, Text
+from sqlalchemy import (
+    REAL,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    Double,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+)
 from sqlalchemy import text as sql
 from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
 
@@ -48,8 +61,18 @@ memories_to_embed = Table(
     "memories_to_embed",
     metadata,
     Column("memory_id", Text, ForeignKey("memories.id", ondelete="CASCADE"), primary_key=True),
-    # Until then a worker has it in hand.
+    # Until then a worker has it in hand, or it is left alone.
     Column("taken_until", Instant, nullable=False, server_default=sql("'-infinity'::timestamptz")),
+    # How often it could not be embedded, alone or together with others.
+    Column("attempts", Integer, nullable=False, server_default=sql("0")),
+)
+
+# The model whose vectors are stored, of the control worker that was started last with another one; at most one row.
+embedding_model = Table(
+    "embedding_model",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="only_one"), primary_key=True, server_default=sql("1")),
+    Column("model", Text, nullable=False),
 )
 
 # What tasks are about, for recalling; without a vector it is asked for.
@@ -61,5 +84,6 @@ task_vectors = Table(
     Column("model", Text),
     Column("vector", ARRAY(REAL)),
     Column("least_similarity", Double, nullable=False, server_default=sql("0.25")),
+    Column("attempts", Integer, nullable=False, server_default=sql("0")),
     Index("ix_task_vectors_asked", "task_id", postgresql_where=sql("vector IS NULL")),
 )

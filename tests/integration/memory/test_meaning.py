@@ -1,18 +1,23 @@
 """Memory by meaning: what is found in other words, and what becomes of an item's vector when the item changes."""
 
 from collections.abc import Sequence
+from threading import Barrier
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.pool import NullPool
 
 from mesh.costs.ledger import Spender
+from mesh.errors import ModelsBusyError
 from mesh.memory import local_model
-from mesh.memory.embedding import IN_HAND, Embedding
+from mesh.memory.embedding import CALLS_AT_ONCE, LONGEST, Embedding
+from mesh.memory.embedding_queue import IN_HAND, EmbeddingQueue
 from mesh.memory.recall import RECALL_LIMIT
 from mesh.memory.search import EXACT
 from mesh.memory.service import Memory
 from mesh.memory.views import Filters, Meaning, NewMemory
+from tests.builders import principal
 from tests.integration.memory.conftest import Synonyms, recalled
 from tests.integration.tasks.core import ANN, Core
 
@@ -170,6 +175,154 @@ def test_another_model_embeds_everything_anew(core: Core, memory: Memory, embedd
     assert Embedding(core.database, other, core.clock).run() == 2
     assert found(memory, network, "buyers") == []
     assert vectors(core) == 2
+
+
+def test_of_two_models_the_one_that_was_started_last_is_kept(
+    core: Core, memory: Memory, embedding: Embedding, network: str
+) -> None:
+    """A worker that has the older one in its settings stores nothing any more, what it has in hand included."""
+    add(memory, network, "Customers skim.")
+    embedding.run()
+    other = Synonyms()
+    other.model = "other"
+    newer = Embedding(core.database, other, core.clock)
+
+    class Slow(Synonyms):
+        def embed(self, texts: Sequence[str], spender: Spender | None = None) -> list[list[float]]:
+            newer.run()
+            return super().embed(texts, spender)
+
+    slow = Slow()
+    older = Embedding(core.database, slow, core.clock)
+    add(memory, network, "Prices rise.")
+    older.run()
+    assert (slow.embedded, models(core)) == (["Prices rise."], {"other"})
+    assert (older.possible(), embedding.possible(), newer.possible()) == (False, False, True)
+    add(memory, network, "Tea is warm.")
+    assert (older.run(), embedding.run()) == (0, 0)
+    core.clock.advance(IN_HAND.total_seconds())
+    newer.run()
+    assert (vectors(core), models(core)) == (3, {"other"})
+
+
+def models(core: Core) -> set[str]:
+    with core.database.begin() as work:
+        return set(work.connection.execute(text("SELECT model FROM memory_vectors")).scalars())
+
+
+def test_what_another_model_embedded_is_put_into_the_queue_in_parts(
+    core: Core, memory: Memory, embedding: Embedding, network: str
+) -> None:
+    add(memory, network, *(f"Remark number {number}." for number in range(5)))
+    embedding.run()
+    queue = EmbeddingQueue(core.database, core.clock, "other", renewed=2)
+    queue.take_over()
+    parts = []
+    while queue.renew():
+        parts.append(len(queue.take_memories()))
+    assert parts == [2, 2, 1]
+
+
+def test_what_one_model_could_not_embed_is_offered_to_the_next_at_once(
+    core: Core, memory: Memory, network: str
+) -> None:
+    add(memory, network, "Customers skim.")
+    queue = EmbeddingQueue(core.database, core.clock, "synonyms")
+    queue.take_over()
+    queue.put_back(queue.take_memories(), wait=LONGEST, attempts=3)
+    queue.take_over()
+    assert queue.take_memories() == []
+    another = EmbeddingQueue(core.database, core.clock, "other")
+    another.take_over()
+    assert [row.attempts for row in another.take_memories()] == [0]
+
+
+class Busy(Synonyms):
+    """Charges, and may not be asked while it rests."""
+
+    charges = True
+    resting = True
+    asked = 0
+
+    def embed(self, texts: Sequence[str], spender: Spender | None = None) -> list[list[float]]:
+        if self.resting:
+            self.asked += 1
+            raise ModelsBusyError("It rests.", seconds=3)
+        return super().embed(texts, spender)
+
+
+def test_while_no_model_may_be_asked_nothing_is_kept_in_hand(core: Core, memory: Memory) -> None:
+    """However many spenders there are, all their texts are embedded as soon as it may."""
+    busy = Busy()
+    embedding = Embedding(core.database, busy, core.clock)
+    for owner in "abcdefghij":
+        network = core.network(owner=owner)
+        memory.add(principal(owner), network, NewMemory(f"What {owner} knows."))
+    embedding.run()
+    assert busy.asked <= CALLS_AT_ONCE
+    busy.resting = False
+    core.clock.advance(3)
+    embedding.run()
+    assert vectors(core) == 10
+
+
+class Lagging(Synonyms):
+    """Takes most of the time that texts are in hand, and looks how much of it was left for the last one."""
+
+    def __init__(self, core: Core) -> None:
+        super().__init__()
+        self.left = 0.0
+        self._core = core
+        self._four = Barrier(CALLS_AT_ONCE)
+
+    def embed(self, texts: Sequence[str], spender: Spender | None = None) -> list[list[float]]:
+        if texts == ["Remark number 4."]:
+            with self._core.database.begin() as work:
+                taken = work.connection.execute(text("SELECT max(taken_until) FROM memories_to_embed")).scalar_one()
+            self.left = (taken - self._core.clock()).total_seconds()
+        elif self._four.wait() == 0:
+            self._core.clock.advance(0.6 * IN_HAND.total_seconds())
+            self._four.wait()
+        else:
+            self._four.wait()
+        return super().embed(texts, spender)
+
+
+def test_a_text_that_another_worker_may_take_soon_is_taken_anew_first(core: Core, memory: Memory, network: str) -> None:
+    lagging = Lagging(core)
+    embedding = Embedding(core.database, lagging, core.clock)
+    embedding.run()
+    add(memory, network, *(f"Remark number {number}." for number in range(CALLS_AT_ONCE + 1)))
+    with core.database.begin() as work:
+        work.connection.execute(text("UPDATE memories_to_embed SET attempts = 3"))
+    embedding.run()
+    assert (vectors(core), lagging.left) == (CALLS_AT_ONCE + 1, IN_HAND.total_seconds())
+
+
+class Cut(Synonyms):
+    """When it has answered, the database has dropped all sessions, as one does that is started anew."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._other = create_engine(engine.url, poolclass=NullPool)
+
+    def embed(self, texts: Sequence[str], spender: Spender | None = None) -> list[list[float]]:
+        with self._other.connect() as connection:
+            connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+        return super().embed(texts, spender)
+
+
+def test_what_was_paid_for_is_stored_though_the_database_was_away_for_a_moment(
+    core: Core, engine: Engine, memory: Memory, network: str
+) -> None:
+    add(memory, network, "Customers skim.")
+    Embedding(core.database, Cut(engine), core.clock).run()
+    assert vectors(core) == 1
 
 
 def test_without_pgvector_memory_goes_by_words_and_nothing_is_lost(

@@ -13,7 +13,8 @@ from sqlalchemy import Row, select, text
 from mesh.costs.budgets import Kind, limit
 from mesh.db.tables import model_calls
 from mesh.dispatch.jobs import Jobs
-from mesh.memory.embedding import IN_HAND, REFUSED, REST_SECONDS, WITHOUT_BUDGET, Embedding
+from mesh.memory.embedding import ALONE, CALLS_AT_ONCE, LONGEST, REST_SECONDS, STRIKES, WITHOUT_BUDGET, Embedding
+from mesh.memory.embedding_queue import BATCH, IN_HAND
 from mesh.memory.queries import Answers, Queries, client
 from mesh.memory.service import Memory
 from mesh.memory.views import NewMemory
@@ -46,6 +47,7 @@ class Provided:
         self.embedder = ProviderEmbedder(
             model, lambda: asking, worker_id=WORKER, database=core.database, clock=core.clock, sandbox=True
         )
+        self.embedder.warm_up()
         self._embedding = Embedding(core.database, self.embedder, core.clock)
         self.run = self._embedding.run
 
@@ -101,8 +103,8 @@ def test_an_item_is_found_by_a_providers_meaning_and_each_request_is_one_exact_r
     """Items at the cost of the network's owner, tasks and searches at that of who wants them."""
     carl = replace(principal("carl", Role.SERVICE, network), key_id="key_2")
     task_id = core.submit(network).task_id
+    asked_for(core, task_id)
     with core.database.begin() as work:
-        work.connection.execute(text("INSERT INTO task_vectors (task_id) VALUES (:id)"), {"id": task_id})
         work.connection.execute(text("UPDATE tasks SET key_id = 'key_1', owner = 'dora'"))
     provided.add(network, "Newsletter subscribers skim.", "Prices rise.")
     provided.run()
@@ -135,7 +137,7 @@ def test_what_failed_waits_is_booked_as_failed_and_is_embedded_later(
     assert (len(provided.embedded()), provided.waiting()) == (3, [])
     assert [(row.state, row.error_code, bool(row.cost_usd)) for row in provided.ledger()] == [
         ("failed", "provider_error", False),
-        ("settled", None, True),
+        *[("settled", None, True)] * 3,
     ]
 
 
@@ -146,7 +148,7 @@ def test_a_model_that_keeps_failing_is_not_asked_for_items_nor_for_searches(
     sandbox.fault("500")
     for _ in range(7):
         provided.run()
-        core.clock.advance(IN_HAND.total_seconds())
+        core.clock.advance(LONGEST.total_seconds())
     assert provided.found(redis, network, "customers") == ["Customers skim."]
     assert provided.found(redis, network, "custumers") == []
     assert len(sandbox.calls()) == len(provided.ledger()) == 5
@@ -179,18 +181,104 @@ def cap(core: Core, network: str, usd: str) -> None:
 def test_a_text_that_the_provider_refuses_keeps_no_other_from_being_embedded(
     core: Core, provided: Provided, network: str, sandbox: Sandbox
 ) -> None:
-    provided.add(network, "Customers skim.", "Forbidden words.", "Prices rise.")
+    """It is looked for with few calls, is asked for ever more seldom, and not lost."""
+    others = [f"Remark number {number}." for number in range(BATCH - 1)]
+    provided.add(network, *others[:20], "Forbidden words.", *others[20:])
     sandbox.fault("400", prompt="Forbidden")
     provided.run()
-    assert (provided.embedded(), provided.waiting()) == (["Customers skim.", "Prices rise."], ["Forbidden words."])
-    asked = len(sandbox.calls())
-    core.clock.advance(REFUSED.total_seconds() - 1)
-    provided.run()
-    assert len(sandbox.calls()) == asked
+    assert (provided.embedded(), provided.waiting()) == (others, ["Forbidden words."])
+    assert len(sandbox.calls()) == 1 + BATCH // 8 + 4 + 2
+    for _ in range(9):
+        core.clock.advance(LONGEST.total_seconds())
+        provided.run()
     sandbox.clear_faults()
+    asked = len(sandbox.calls())
+    core.clock.advance(LONGEST.total_seconds() - 1)
+    assert (provided.run(), len(sandbox.calls())) == (0, asked)
     core.clock.advance(1)
     provided.run()
     assert provided.waiting() == []
+
+
+def test_a_text_that_the_provider_fails_at_keeps_no_other_from_being_embedded(
+    core: Core, provided: Provided, network: str, sandbox: Sandbox
+) -> None:
+    """Nor what tasks are about from being looked up, of which it may be one."""
+    poison, other = (core.submit(network).task_id for _ in range(2))
+    with core.database.begin() as work:
+        work.connection.execute(text("UPDATE tasks SET task = 'A poisoned task.' WHERE id = :id"), {"id": poison})
+    asked_for(core, poison, other)
+    provided.add(network, "Customers skim.", "Poisoned words.", "Prices rise.")
+    sandbox.fault("500", prompt="oison")
+    for _ in range(5):
+        provided.run()
+        core.clock.advance(REST_SECONDS)
+    assert (provided.embedded(), provided.waiting()) == (["Customers skim.", "Prices rise."], ["Poisoned words."])
+    assert [row.task_id for row in tasks_asked_for(core) if row.model is None] == [poison]
+    assert len(provided.ledger()) == len(sandbox.calls()) < 16
+
+
+def test_where_every_text_is_refused_the_fault_is_not_theirs(
+    core: Core, provided: Provided, network: str, sandbox: Sandbox
+) -> None:
+    """They are not left alone for a day, one after the other."""
+    provided.add(network, *(f"Remark number {number}." for number in range(3 * BATCH)))
+    sandbox.fault("400")
+    for _ in range(3):
+        provided.run()
+        core.clock.advance(2 * REST_SECONDS)
+    assert len(sandbox.calls()) <= STRIKES + 2 * CALLS_AT_ONCE
+    sandbox.clear_faults()
+    core.clock.advance(ALONE.total_seconds())
+    for _ in range(3):
+        provided.run()
+    assert len(provided.embedded()) == 3 * BATCH
+
+
+def test_a_wrong_key_of_gemini_is_not_what_the_text_is_refused_for(
+    core: Core, asking: Gateway, network: str, sandbox: Sandbox
+) -> None:
+    by_gemini = Provided(core, asking, MODELS.embedding("gemini-embedding-001"))
+    by_gemini.add(network, "Customers skim.", "Prices rise.")
+    sandbox.fault("401")
+    by_gemini.run()
+    [row], [call] = by_gemini.ledger(), sandbox.calls()
+    assert (row.error_code, call["status"]) == ("not_authorized", 400)
+
+
+def test_a_budget_for_some_texts_is_used_for_some(
+    core: Core, provided: Provided, network: str, sandbox: Sandbox
+) -> None:
+    """A byte may be a token; four characters are one with the sandbox."""
+    short = ["Prices rise.", "Tea is warm."]
+    provided.add(network, "Customers skim what is longer than a line.", *short, "Customers read.")
+    cap(core, network, str(USD_A_TOKEN * 24))
+    provided.run()
+    assert (provided.embedded(), len(provided.waiting())) == (short, 2)
+    core.clock.advance(WITHOUT_BUDGET.total_seconds())
+    provided.run()
+    assert provided.embedded() == [*short, "Customers read."]
+    assert sum(row.cost_usd for row in provided.ledger()) <= USD_A_TOKEN * 24
+    assert len(sandbox.calls()) == 2
+
+
+def test_a_model_without_a_price_is_asked_under_no_budget_and_not_all_the_time(
+    core: Core, calls: LiteLLMCalls, network: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text('[embeddings.ours]\nlitellm = "openai/ours"\nshortens = true\n', "utf-8")
+    models = catalogue.load(file)
+    provided = Provided(core, gateway(calls, "openai", catalogue=models), models.embedding("ours"))
+    provided.add(network, "Customers skim.")
+    cap(core, network, "1")
+    provided.run()
+    with core.database.begin() as work:
+        work.connection.execute(text("DELETE FROM budgets"))
+    core.clock.advance(WITHOUT_BUDGET.total_seconds() - 1)
+    assert (provided.run(), sandbox.calls()) == (0, [])
+    core.clock.advance(1)
+    provided.run()
+    assert provided.embedded() == ["Customers skim."]
 
 
 def test_a_model_of_other_dimensions_is_taken_out_and_its_answer_is_paid(
@@ -247,11 +335,26 @@ def test_a_call_that_fails_is_one_request_and_costs_at_most_what_was_reserved(
     assert (row.state, row.error_code, row.cost_usd) == ("failed", code, Decimal(usd))
 
 
-def test_what_belongs_to_a_deleted_network_is_not_paid_for(
-    core: Core, provided: Provided, network: str, sandbox: Sandbox
+@pytest.mark.parametrize("end", ["UPDATE networks SET deleted_at = now()", "UPDATE tasks SET finished_at = now()"])
+def test_what_nobody_will_look_for_is_not_paid_for(
+    end: str, core: Core, provided: Provided, network: str, sandbox: Sandbox
 ) -> None:
-    provided.add(network, "Customers skim.")
+    asked_for(core, core.submit(network).task_id)
+    if "networks" in end:
+        provided.add(network, "Customers skim.")
     with core.database.begin() as work:
-        work.connection.execute(text("UPDATE networks SET deleted_at = now()"))
+        work.connection.execute(text(end))
     provided.run()
-    assert sandbox.calls() == []
+    assert (sandbox.calls(), provided.waiting(), tasks_asked_for(core)) == ([], [], [])
+
+
+def asked_for(core: Core, *task_ids: str) -> None:
+    """As if the tasks could not recall all that their network remembers."""
+    with core.database.begin() as work:
+        for task_id in task_ids:
+            work.connection.execute(text("INSERT INTO task_vectors (task_id) VALUES (:id)"), {"id": task_id})
+
+
+def tasks_asked_for(core: Core) -> Sequence[Row[Any]]:
+    with core.database.begin() as work:
+        return work.connection.execute(text("SELECT task_id, model FROM task_vectors")).all()

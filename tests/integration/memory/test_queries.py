@@ -1,8 +1,8 @@
 """What a search means, asked of a worker: in time, or words alone and nobody waits."""
 
 import time
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import pytest
 from redis import Redis
@@ -10,7 +10,8 @@ from redis import Redis
 from mesh.costs.ledger import Spender
 from mesh.dispatch.jobs import Jobs
 from mesh.errors import ModelsBusyError, UnavailableError
-from mesh.memory.embedding import Embedding, spender_of
+from mesh.memory.embedding import Embedding
+from mesh.memory.embedding_queue import spender_of
 from mesh.memory.queries import ALIVE_KEY, ANSWER_SECONDS, Answers, Queries, client
 from mesh.memory.service import Memory
 from mesh.memory.views import NewMemory
@@ -42,10 +43,10 @@ def test_a_search_is_served_by_meaning_and_by_words_alone_as_soon_as_the_worker_
     core: Core, redis: Redis, synonyms: Synonyms, embedding: Embedding, network: str
 ) -> None:
     answers = Answers(redis, synonyms, embedding.possible)
-    answers.announce()
     memory = Memory(core.database, core.clock, queries(redis, Straight(answers)).meaning_of)
     memory.add(ANN, network, NewMemory("Customers skim."))
     embedding.run()
+    answers.announce()
     assert len(memory.search(ANN, network, "buyers", limit=9)) == 1
     redis.delete(ALIVE_KEY)
     assert memory.search(ANN, network, "buyers", limit=9) == []
@@ -72,6 +73,49 @@ def test_without_redis_nothing_is_sent_and_nobody_waits(redis: Redis) -> None:
     jobs = Straight(None)
     assert Queries(AwayRedis(), redis, cast(Jobs, jobs)).meaning_of("x", ANNS) is None
     assert jobs.sent == 0
+
+
+def test_what_nobody_waits_for_any_more_is_not_asked_for(redis: Redis, synonyms: Synonyms) -> None:
+    """Nor what has been answered already: brokers deliver twice."""
+    answers = Answers(redis, synonyms, lambda: True)
+    answers.announce()
+    late = Late()
+    assert Queries(At(redis), redis, cast(Jobs, late)).meaning_of("Buyers skim.", ANNS) is None
+    answers.answer(**late.payload)
+    assert (synonyms.embedded, redis.keys()) == ([], [ALIVE_KEY.encode()])
+    asked = {**late.payload, "reply_key": "reply"}
+    redis.set("reply:waiting", 1)
+    for _ in range(2):
+        answers.answer(**asked)
+    assert synonyms.embedded == ["Buyers skim."]
+
+
+class Late:
+    """`Jobs` that nobody takes for now."""
+
+    def send(self, _name: str, payload: Mapping[str, Any], **_: object) -> None:
+        self.payload = dict(payload)
+
+
+class Cold(Synonyms):
+    """Takes seconds to load."""
+
+    loaded = False
+
+    def warm_up(self) -> None:
+        self.loaded = True
+
+    def warm(self) -> bool:
+        return self.loaded
+
+
+def test_a_worker_offers_to_answer_once_it_can_do_so_at_once(redis: Redis) -> None:
+    answers = Answers(redis, Cold(), lambda: True)
+    answers.announce()
+    assert redis.keys() == []
+    answers.warm_up()
+    answers.announce()
+    assert redis.keys() == [ALIVE_KEY.encode()]
 
 
 class AtAProvider(Synonyms):

@@ -156,6 +156,11 @@ def test_a_model_that_is_named_is_taken_and_nothing_is_loaded_for_it() -> None:
     assert chosen(mesh.settings, mesh.catalogue) == SMALL
 
 
+def test_vectors_of_two_servers_are_not_compared_though_their_models_have_one_name(tmp_path: Path) -> None:
+    models = extended(tmp_path, OWN + OWN.replace("ours", "theirs").replace("localhost", "elsewhere"))
+    assert len({models.embedding(name).stored_as for name in ("ours", "theirs")}) == 2
+
+
 def unloaded() -> Gateway:
     raise AssertionError("LiteLLM takes seconds to load.")
 
@@ -175,6 +180,7 @@ def test_no_provider_is_chosen_unless_it_is_named(name: str) -> None:
         ('[embeddings.a]\nlitellm = "ollama/x"', "litellm"),
         ('[embeddings.a]\nlitellm = "openai/x"\nleast_similarity = 1', "least_similarity"),
         ('[embeddings.gpt-4o]\nlitellm = "openai/x"', "of one name: gpt-4o"),
+        ('[embeddings.local]\nlitellm = "openai/x"', "something else by local"),
     ],
 )
 def test_an_entry_that_makes_no_sense_is_refused_with_the_reason(text: str, said: str, tmp_path: Path) -> None:
