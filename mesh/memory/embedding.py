@@ -224,4 +224,5 @@ class Embedding:
 
 def _wait(attempts: int) -> timedelta:
     """How long a text is left alone that failed so often, of which the last times by itself."""
-    return min(ALONE * 4 ** min(max(0, attempts - len(SIZES)), 9), LONGEST)
+    times = min(max(0, attempts - len(SIZES)), 9)
+    return min(ALONE * (1 << 2 * times), LONGEST)
