@@ -30,7 +30,7 @@ from mesh.memory.queries import Answers, Queries
 from mesh.memory.service import Memory
 from mesh.models import catalogue
 from mesh.models.board import Board, breaker_states
-from mesh.models.embeddings import ProviderEmbedder, chosen
+from mesh.models.embeddings import ProviderEmbedder, chosen, stored_as
 from mesh.models.gateway import Gateway
 from mesh.models.limits import Limits
 from mesh.models.listing import Listing
@@ -229,9 +229,11 @@ def choose_embedder(mesh: Mesh, worker_id: str, load_gateway: Callable[[], Gatew
         )
     if wanted in WITHOUT_PROVIDER:
         return local_model.LocalModel() if installed and wanted != "off" else None
+    model = chosen(mesh.settings, mesh.catalogue)
     return ProviderEmbedder(
-        chosen(mesh.settings, mesh.catalogue),
+        model,
         load_gateway,
+        stored_as=stored_as(model, mesh.settings),
         worker_id=worker_id,
         database=mesh.database,
         clock=clock.now,

@@ -2,8 +2,8 @@
 
 beat -> workers.jobs.control -> here -> an `Embedder`.  What waits is taken in batches, embedded outside any
 transaction, and stored if its text is still the same; then items that agents wrote are merged into what says the same
-already.  What cannot be embedded stays in its queue: a text that fails keeps no other one waiting, and what is not the
-texts' fault is left alone for a while.
+already.  What cannot be embedded stays in its queue.  Where a call fails though the model works, it is for one of its
+texts, which is found by smaller and smaller batches and then left alone for a while; else the model is.
 """
 
 import threading
@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from itertools import accumulate
 from operator import neg
 from typing import Protocol
 
@@ -36,13 +37,23 @@ SIZES = (BATCH, 8, 2, 1)
 # A text that fails alone waits so long the first time, four times as long the next time, and a day at most.
 ALONE = timedelta(minutes=1)
 LONGEST = timedelta(days=1)
-# Nothing is asked for so long after calls failed, and twice as long after every five without a success in between.
+# Nothing is asked for so long after the model failed, and twice as long each time that it does so again.
 REST_SECONDS = 10.0
 LONGEST_REST_SECONDS = 600.0
-STRIKES = 5
-# Failures of one text: other texts may fare better.  The first ones say for certain that others will.
-_REFUSALS = frozenset({"bad_request", "context_too_long", "content_blocked"})
-_OF_TEXTS = _REFUSALS | {"provider_error", "malformed_reply", "timeout", "connection_failed"}
+# What may be for a text; whether it is, is known if the model did its work so lately, or does it with a plain word.
+_MAYBE_FOR_A_TEXT = frozenset(
+    {
+        "bad_request",
+        "context_too_long",
+        "content_blocked",
+        "provider_error",
+        "malformed_reply",
+        "timeout",
+        "connection_failed",
+    }
+)
+LATELY = timedelta(minutes=1)
+PLAIN = "word"
 
 log = structlog.get_logger(__name__)
 
@@ -85,10 +96,12 @@ class Embedding:
         self._embedder = embedder
         self._clock = clock
         self._running = threading.Lock()
-        self._begun = self._superseded = False
+        self._taking_over = threading.Lock()
+        # Whether its vectors have been stored, and whether they are.
+        self._begun = self._stored = False
         self._rest_until: datetime | None = None
-        # Failures since the last success; the threads that count them may miss one.
-        self._strikes = 0
+        self._rests = 0
+        self._worked_at: datetime | None = None
 
     def possible(self) -> bool:
         """Whether the database keeps vectors, and this model's."""
@@ -99,7 +112,7 @@ class Embedding:
         if not self._running.acquire(blocking=False):
             return 0
         try:
-            return self._run() if not self._resting() and self._begin() else 0
+            return self._run() if not self._resting() and self._queue.possible() else 0
         except (ModelCallError, ModelsBusyError) as error:
             self._rest(error)
             return 0
@@ -112,16 +125,10 @@ class Embedding:
     def _rest(self, error: ModelCallError | ModelsBusyError) -> None:
         """Leave the provider alone for a while, and say so once for all that waits."""
         asked = error.seconds if isinstance(error, ModelsBusyError) else error.retry_after_seconds
-        seconds = asked or min(REST_SECONDS * 2 ** (self._strikes // STRIKES), LONGEST_REST_SECONDS)
+        seconds = asked or min(REST_SECONDS * 2 ** min(self._rests, 9), LONGEST_REST_SECONDS)
+        self._rests += 1
         self._rest_until = self._clock() + timedelta(seconds=seconds)
         log.warning("embedding_rests", reason=error.code, detail=str(error), seconds=round(seconds, 1))
-
-    def _begin(self) -> bool:
-        """Whether there is anything to be done here: once the database keeps vectors, it is to keep this model's."""
-        if not self._begun and self._queue.possible():
-            self._queue.take_over()
-            self._begun = True
-        return self._begun
 
     def _run(self) -> int:
         total, until = 0, time.monotonic() + RUN_SECONDS
@@ -131,17 +138,27 @@ class Embedding:
             self._embed(taken, until)
             for network_id in {row.network_id for row in memories}:
                 self._queue.promote(network_id)
-            if not taken and not self._queue.renew():
+            if not taken and not (self._queue.renew() if self._begun else self._queue.sample()):
                 break
             total += len(taken)
         return total
 
     def _current(self) -> bool:
-        """Whether no worker with another model was started since; if one was, this one stands aside for good."""
-        if not self._superseded and not self._queue.stored():
-            self._superseded = True
+        """Whether this model's vectors are stored, or are to be; said when that changes."""
+        stored = self._queue.stored()
+        if self._stored and not stored:
             log.warning("embedding_superseded", model=self._embedder.model, hint="Give all workers one MESH_EMBEDDINGS")
-        return not self._superseded
+        self._stored = stored
+        self._begun |= stored
+        return stored or not self._begun
+
+    def _works(self) -> None:
+        """Note that the model does: then, and not before, its vectors may take the place of another one's."""
+        self._worked_at, self._rests = self._clock(), 0
+        with self._taking_over:
+            if not self._begun:
+                self._queue.take_over()
+                self._begun = True
 
     def _embed(self, rows: Sequence[Waiting], until: float) -> None:
         if over := [row for row in rows if row.over]:
@@ -187,30 +204,31 @@ class Embedding:
             self._queue.put_back(group)
             raise
         except ModelCallError as error:
-            self._strikes += 1
             self._failed(group, error)
         else:
-            self._strikes = 0
+            self._works()
             for row, vector in zip(group, embedded, strict=True):
                 self._queue.store(row, Meaning(self._embedder.model, vector, self._embedder.least_similarity))
 
     def _within_budget(self, group: Sequence[Waiting], error: BudgetExceededError) -> None:
-        """Embed the shorter half for what is left of the budget, if anything is."""
-        half = len(group) // 2 if error.left_usd else 0
-        by_length = sorted(group, key=lambda row: len(row.content))
-        waiting = by_length[half:]
+        """Embed the shorter texts, as many as can be paid with what is left of the budget; the others wait."""
+        by_length = sorted(group, key=_length)
+        lengths = list(accumulate(map(_length, by_length)))
+        affordable = lengths[-1] * error.left_usd / (error.needed_usd or 1)
+        most = min(bisect(lengths, affordable), len(group) - 1)
+        waiting = by_length[most:]
         log.info("embedding_postponed", network_id=waiting[0].network_id, count=len(waiting), reason=error.code)
         self._queue.put_back(waiting, wait=WITHOUT_BUDGET)
-        if half:
-            self._embed_group(by_length[:half])
+        if most:
+            self._embed_group(by_length[:most])
 
     def _failed(self, group: Sequence[Waiting], error: ModelCallError) -> None:
-        """Have the text that fails found, and others not wait for it.
+        """Have the text found that the call failed for, and no other one wait for it.
 
         Raises:
-            ModelCallError: it is not, or hardly, the texts' fault.
+            ModelCallError: it was for no text.
         """
-        if error.code not in _OF_TEXTS:
+        if error.code not in _MAYBE_FOR_A_TEXT or not self._works_else(group[0].spender):
             self._queue.put_back(group)
             raise error
         alone = len(group) == 1
@@ -218,8 +236,23 @@ class Embedding:
         wait = _wait(attempts) if alone else timedelta(0)
         log.info("embedding_failed", id=group[0].id, count=len(group), reason=error.code, wait=str(wait))
         self._queue.put_back(group, wait=wait, attempts=attempts)
-        if self._strikes >= STRIKES or not (alone or error.code in _REFUSALS):
-            raise error
+
+    def _works_else(self, spender: Spender) -> bool:
+        """Whether the model did its work lately, or does it for a plain word of the spender's."""
+        if self._worked_at is not None and self._clock() - self._worked_at < LATELY:
+            return True
+        try:
+            self._embedder.embed([PLAIN], spender)
+        except (ModelCallError, ModelsBusyError):
+            return False
+        except (BudgetBusyError, BudgetExceededError):
+            return True  # the texts are this spender's, and nobody else waits for them
+        self._works()
+        return True
+
+
+def _length(row: Waiting) -> int:
+    return len(row.content.encode())
 
 
 def _wait(attempts: int) -> timedelta:

@@ -1,7 +1,7 @@
 """What waits to be embedded: texts without a vector, in hand of one worker at a time.
 
-embedding -> here.  One model at a time has its vectors stored: that of the worker which was started last with another
-one.  From then on nothing of an older one is stored any more, and what it did is put into the queue again in parts.
+embedding -> here.  One model at a time has its vectors stored: that of the worker which was the last to take over from
+another one.  From then on nothing of an older one is stored any more, and what it did is put into the queue in parts.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,10 @@ from mesh.memory.views import Meaning
 BATCH = 32
 # What a worker that died has in hand is left to others after this.
 IN_HAND = timedelta(seconds=60)
-# Of what another model embedded, so much waits at a time: what is new does not wait behind a million.
+# Of what another model embedded, so much is put into the queue at a time, when nothing else is in it.
 RENEWED = 1000
+# When all is, it is looked for again after this: a worker of an older version may have stored some more.
+RENEWED_EVERY = timedelta(minutes=10)
 # So many items at once enter the graph of a network that has become large.
 PROMOTED = 200
 
@@ -32,8 +34,8 @@ PROMOTED = 200
 class Waiting:
     """An item of a network's memory, or what a task is about, in hand until `taken_until`.
 
-    `attempts`: how often it could not be embedded, alone or together with others.  `over`: its network is deleted, or
-    its task has ended, and nobody will look for it.
+    `attempts`: how often it could not be embedded, alone or together with others.  `over`: its network is deleted, its
+    task has ended or it has expired, and nobody will look for it.
     """
 
     id: str
@@ -66,14 +68,18 @@ class EmbeddingQueue:
         self._clock = clock
         self._model = model
         self._renewed = renewed
-        self._renewed_to: str | None = ""
+        self._after = ""
+        self._renew_at = clock()
 
     def take_over(self) -> None:
         """Have vectors of this model stored from now on, and those of any other made anew."""
-        with self._database.begin() as work:
-            if work.connection.execute(_TAKE_OVER, {"model": self._model}).first():
-                work.connection.execute(_RESET_MEMORIES)
-                work.connection.execute(_RESET_TASKS, {"model": self._model})
+        self._database.persist(self._take_over)  # vectors that are paid for wait for it
+
+    def _take_over(self, work: UnitOfWork) -> None:
+        if work.connection.execute(_TAKE_OVER, {"model": self._model}).first():
+            waiting = {"from": self._clock() + IN_HAND}  # what is in hand stays there
+            work.connection.execute(_RESET_MEMORIES, waiting)
+            work.connection.execute(_RESET_TASKS, waiting)
 
     def possible(self) -> bool:
         """Whether the database keeps vectors."""
@@ -100,14 +106,29 @@ class EmbeddingQueue:
             rows = [Waiting(**row._mapping) for row in work.connection.execute(statement, values)]
         return sorted(rows, key=lambda row: row.id)
 
+    def sample(self) -> bool:
+        """As `renew`, but with one item: enough to see whether this model works."""
+        return self._clock() >= self._renew_at and self._put(after="", most=1) is not None
+
     def renew(self) -> bool:
-        """Put the next of what another model embedded into the queue; False once that has been done with all."""
-        if self._renewed_to is None:
+        """Put the next of what other models embedded into the queue; False where all is, for the next ten minutes."""
+        if self._clock() < self._renew_at:
             return False
-        values = {"model": self._model, "after": self._renewed_to, "limit": self._renewed}
+        if not self._after:
+            with self._database.begin(atomic=False) as work:
+                work.connection.execute(_RENEW_TASKS, {"model": self._model})
+        last = self._put(after=self._after, most=self._renewed)
+        self._after = last or ""
+        return last is not None
+
+    def _put(self, *, after: str, most: int) -> str | None:
+        """Put items with ids above `after` into the queue; answers the last one's, if there is any."""
+        values = {"model": self._model, "after": after, "limit": most, "now": self._clock()}
         with self._database.begin(atomic=False) as work:
-            self._renewed_to = work.connection.execute(_RENEW, values).scalar()
-        return self._renewed_to is not None
+            last: str | None = work.connection.execute(_RENEW, values).scalar()
+        if last is None:
+            self._renew_at = self._clock() + RENEWED_EVERY
+        return last
 
     def put_back(self, rows: Sequence[Waiting], *, wait: timedelta = timedelta(0), attempts: int | None = None) -> None:
         """Have `rows` taken again after `wait`, unless they changed meanwhile; `attempts`: with so many from now on."""
@@ -161,12 +182,21 @@ _TAKE_OVER = text(
 )
 
 # What one provider would not take, another one may.
-_RESET_MEMORIES = text("UPDATE memories_to_embed SET taken_until = '-infinity', attempts = 0")
-
+_RESET_MEMORIES = text(
+    "UPDATE memories_to_embed SET taken_until = '-infinity', attempts = 0 WHERE taken_until > :from OR attempts > 0"
+)
 _RESET_TASKS = text(
     """
+    UPDATE task_vectors SET taken_until = '-infinity', attempts = 0
+    WHERE vector IS NULL AND (taken_until > :from OR attempts > 0)
+    """
+)
+
+# Ended ones recall nothing any more.
+_RENEW_TASKS = text(
+    """
     UPDATE task_vectors SET vector = NULL, taken_until = '-infinity', attempts = 0 FROM tasks
-    WHERE tasks.id = task_id AND finished_at IS NULL AND (vector IS NULL OR model <> :model)
+    WHERE tasks.id = task_id AND finished_at IS NULL AND vector IS NOT NULL AND model <> :model
     """
 )
 
@@ -174,7 +204,8 @@ _RESET_TASKS = text(
 _RENEW = text(
     f"""
     WITH others AS (
-        SELECT memory_id FROM {vectors.TABLE} WHERE model <> :model AND memory_id > :after
+        SELECT memory_id FROM {vectors.TABLE}
+        WHERE model <> :model AND memory_id > :after AND (expires_at IS NULL OR expires_at > :now)
         ORDER BY memory_id LIMIT :limit
     ), waiting AS (
         INSERT INTO memories_to_embed (memory_id) SELECT memory_id FROM others ON CONFLICT DO NOTHING
@@ -183,15 +214,16 @@ _RENEW = text(
     """  # noqa: S608  # built from constants of ours
 )
 
-# Primary keys; the queue's in the order of writing.
+# ix_memories_to_embed_taken_until: what was not tried yet comes first, in the order of writing.
 _TAKE_MEMORIES = text(
     """
     UPDATE memories_to_embed queue SET taken_until = :until FROM memories, networks
     WHERE memories.id = queue.memory_id AND networks.id = memories.network_id AND memory_id IN (
         SELECT memory_id FROM memories_to_embed WHERE taken_until <= :now
-        ORDER BY memory_id LIMIT :batch FOR UPDATE SKIP LOCKED)
+        ORDER BY taken_until, memory_id LIMIT :batch FOR UPDATE SKIP LOCKED)
     RETURNING memories.id, memories.content, memories.network_id, networks.owner AS user_id, NULL AS key_id,
-        NULL AS task_id, source_kind = 'agent' AS by_agent, deleted_at IS NOT NULL AS over,
+        NULL AS task_id, source_kind = 'agent' AS by_agent,
+        deleted_at IS NOT NULL OR coalesce(memories.expires_at <= :now, false) AS over,
         queue.taken_until, queue.attempts
     """
 )
@@ -202,7 +234,7 @@ _TAKE_TASKS = text(
     UPDATE task_vectors asked SET taken_until = :until FROM tasks, networks
     WHERE tasks.id = asked.task_id AND networks.id = tasks.network_id AND task_id IN (
         SELECT task_id FROM task_vectors WHERE vector IS NULL AND taken_until <= :now
-        ORDER BY task_id LIMIT :batch FOR UPDATE SKIP LOCKED)
+        ORDER BY taken_until, task_id LIMIT :batch FOR UPDATE SKIP LOCKED)
     RETURNING tasks.id, tasks.task AS content, tasks.network_id, tasks.owner AS user_id, tasks.key_id,
         tasks.id AS task_id, false AS by_agent, finished_at IS NOT NULL OR deleted_at IS NOT NULL AS over,
         asked.taken_until, asked.attempts

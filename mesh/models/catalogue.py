@@ -17,7 +17,6 @@ from typing import Any
 
 from mesh import clock
 from mesh.config import WITHOUT_PROVIDER
-from mesh.db.vectors import DIMENSIONS
 from mesh.errors import ConfigurationError, InvalidInputError, Problem
 from mesh.models.catalogue_file import EmbeddingEntry, Entry, File, Limit, read
 
@@ -131,13 +130,6 @@ class EmbeddingModel(Model):
 
     shortens: bool = False
     least_similarity: float = 0.25
-
-    @property
-    def stored_as(self) -> str:
-        """What its vectors are told from others by: they can be compared only with those of the same name."""
-        # Two servers may serve different models under one name.
-        served = f"{self.name}={self.litellm}" if self.api_base else self.litellm
-        return f"{served}:{DIMENSIONS}"
 
     def cut(self, text: str) -> str:
         """As much of `text` as it certainly reads: no tokenizer makes more tokens of it than it has bytes."""

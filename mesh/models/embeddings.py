@@ -13,6 +13,7 @@ from mesh.clock import Clock
 from mesh.config import Settings
 from mesh.costs.ledger import Spender
 from mesh.db.unit_of_work import Database
+from mesh.db.vectors import DIMENSIONS
 from mesh.errors import BudgetBusyError, BudgetExceededError, ConfigurationError, ModelCallError
 from mesh.ids import new_id
 from mesh.models.books import Books
@@ -39,6 +40,21 @@ def chosen(settings: Settings, catalogue: Catalogue) -> EmbeddingModel:
     return model
 
 
+def stored_as(model: EmbeddingModel, settings: Settings) -> str:
+    """What the vectors of `model` are told from others by: only those of one name can be compared.
+
+    Servers may serve different models under one name.  One with an address of its own goes by the name that the
+    catalogue gives it, so that the server may move; the sandbox's vectors mean nothing elsewhere.
+    """
+    name = f"{model.litellm}:{DIMENSIONS}"
+    if model.api_base:
+        return f"{model.name}={name}"
+    if settings.sandbox:
+        return f"sandbox={name}"
+    access = access_to(model, configured(settings))
+    return f"{access.api_base}={name}" if access and access.api_base else name
+
+
 class ProviderEmbedder:
     """A `mesh.memory.embedding.Embedder` that asks a provider, and charges who wants to know."""
 
@@ -51,6 +67,7 @@ class ProviderEmbedder:
         model: EmbeddingModel,
         load_gateway: Callable[[], Gateway],
         *,
+        stored_as: str,
         worker_id: str,
         database: Database,
         clock: Clock,
@@ -62,7 +79,7 @@ class ProviderEmbedder:
         self._gateway: Gateway | None = None
         self._worker_id = worker_id
         self._books = partial(_Books, sandbox=sandbox, database=database, clock=clock)
-        self.model = model.stored_as
+        self.model = stored_as
         self.least_similarity = model.least_similarity
 
     def warm_up(self) -> None:

@@ -23,8 +23,8 @@ _BY_STATUS = {
     529: ("overloaded", "The provider is overloaded."),
 }
 
-# Google refuses a wrong key with a status that says the request is malformed.
-_WRONG_KEY = "API key not valid"
+# Google refuses a key that is wrong or has expired with the status of a malformed request.
+_ABOUT_THE_KEY = "api key"
 
 # Whatever a provider says, a step is asked for again after an hour at most.
 MOST_PATIENCE_SECONDS = 3600.0
@@ -48,7 +48,7 @@ def classify(error: Exception, provider: str = "") -> ModelCallError:
     status = refusal.status_code if refusal is not None else getattr(meant, "status_code", None)
     if refusal is None and status in _MADE_UP:
         return _broken(lineage)
-    if provider == "gemini" and status == 400 and _WRONG_KEY in str(error):
+    if provider == "gemini" and status == 400 and _ABOUT_THE_KEY in str(error).lower():
         status = 401
     code, detail = _BY_STATUS.get(status or 0, ("provider_error", "The provider failed."))
     return ModelCallError(

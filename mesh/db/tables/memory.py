@@ -65,9 +65,10 @@ memories_to_embed = Table(
     Column("taken_until", Instant, nullable=False, server_default=sql("'-infinity'::timestamptz")),
     # How often it could not be embedded, alone or together with others.
     Column("attempts", Integer, nullable=False, server_default=sql("0")),
+    Index("ix_memories_to_embed_taken_until", "taken_until", "memory_id"),
 )
 
-# The model whose vectors are stored, of the control worker that was started last with another one; at most one row.
+# The model whose vectors are stored: that of the control worker which was the last to begin with another; at most one.
 embedding_model = Table(
     "embedding_model",
     metadata,
@@ -85,5 +86,5 @@ task_vectors = Table(
     Column("vector", ARRAY(REAL)),
     Column("least_similarity", Double, nullable=False, server_default=sql("0.25")),
     Column("attempts", Integer, nullable=False, server_default=sql("0")),
-    Index("ix_task_vectors_asked", "task_id", postgresql_where=sql("vector IS NULL")),
+    Index("ix_task_vectors_asked", "taken_until", "task_id", postgresql_where=sql("vector IS NULL")),
 )

@@ -9,10 +9,10 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from mesh.costs.ledger import Spender
-from mesh.errors import ModelsBusyError
+from mesh.errors import ModelCallError, ModelsBusyError
 from mesh.memory import local_model
-from mesh.memory.embedding import CALLS_AT_ONCE, LONGEST, Embedding
-from mesh.memory.embedding_queue import IN_HAND, EmbeddingQueue
+from mesh.memory.embedding import ALONE, CALLS_AT_ONCE, LONGEST, LONGEST_REST_SECONDS, Embedding
+from mesh.memory.embedding_queue import BATCH, IN_HAND, RENEWED_EVERY, EmbeddingQueue
 from mesh.memory.recall import RECALL_LIMIT
 from mesh.memory.search import EXACT
 from mesh.memory.service import Memory
@@ -181,22 +181,23 @@ def test_of_two_models_the_one_that_was_started_last_is_kept(
     core: Core, memory: Memory, embedding: Embedding, network: str
 ) -> None:
     """A worker that has the older one in its settings stores nothing any more, what it has in hand included."""
-    add(memory, network, "Customers skim.")
-    embedding.run()
     other = Synonyms()
     other.model = "other"
     newer = Embedding(core.database, other, core.clock)
 
     class Slow(Synonyms):
         def embed(self, texts: Sequence[str], spender: Spender | None = None) -> list[list[float]]:
-            newer.run()
+            if texts == ["Prices rise."]:
+                newer.run()
             return super().embed(texts, spender)
 
-    slow = Slow()
-    older = Embedding(core.database, slow, core.clock)
+    older = Embedding(core.database, Slow(), core.clock)
+    add(memory, network, "Customers skim.")
+    older.run()
+    embedding.run()
     add(memory, network, "Prices rise.")
     older.run()
-    assert (slow.embedded, models(core)) == (["Prices rise."], {"other"})
+    assert models(core) == {"other"}
     assert (older.possible(), embedding.possible(), newer.possible()) == (False, False, True)
     add(memory, network, "Tea is warm.")
     assert (older.run(), embedding.run()) == (0, 0)
@@ -235,6 +236,121 @@ def test_what_one_model_could_not_embed_is_offered_to_the_next_at_once(
     another = EmbeddingQueue(core.database, core.clock, "other")
     another.take_over()
     assert [row.attempts for row in another.take_memories()] == [0]
+
+
+def test_a_worker_whose_model_does_not_work_takes_nothing_over(
+    core: Core, memory: Memory, embedding: Embedding, network: str
+) -> None:
+    add(memory, network, "Customers skim.")
+    embedding.run()
+    picky = Picky("not_authorized", "")
+    picky.model = "other"
+    newer = Embedding(core.database, picky, core.clock)
+    newer.run()
+    assert (embedding.possible(), newer.possible(), picky.embedded) == (True, False, [])
+    picky.forbidden = "nothing"
+    core.clock.advance(IN_HAND.total_seconds())
+    newer.run()
+    assert (embedding.possible(), newer.possible(), models(core)) == (False, True, {"other"})
+
+
+def test_who_stood_aside_goes_on_when_its_model_is_the_one_again(core: Core, memory: Memory, network: str) -> None:
+    newer = Embedding(core.database, Synonyms(), core.clock)
+    add(memory, network, "Customers skim.")
+    newer.run()
+    stale = Synonyms()
+    stale.model = "other"
+    Embedding(core.database, stale, core.clock).run()
+    add(memory, network, "Prices rise.")
+    assert newer.run() == 0
+    Embedding(core.database, Synonyms(), core.clock).run()
+    add(memory, network, "Tea is warm.")
+    assert newer.run() == 1
+    assert (vectors(core), models(core)) == (3, {"synonyms"})
+
+
+def test_what_a_worker_of_an_older_version_stores_later_is_embedded_anew(
+    core: Core, memory: Memory, embedding: Embedding, synonyms: Synonyms, network: str
+) -> None:
+    add(memory, network, "Customers skim.")
+    embedding.run()
+    with core.database.begin() as work:
+        work.connection.execute(text("UPDATE memory_vectors SET model = 'older'"))
+    embedding.run()
+    core.clock.advance(RENEWED_EVERY.total_seconds())
+    embedding.run()
+    assert (synonyms.embedded, models(core)) == (["Customers skim."] * 2, {"synonyms"})
+
+
+def test_what_has_expired_is_not_embedded(
+    core: Core, memory: Memory, embedding: Embedding, synonyms: Synonyms, network: str
+) -> None:
+    add(memory, network, "Customers skim.", ttl_seconds=60)
+    embedding.run()
+    add(memory, network, "Prices rise.", ttl_seconds=60)
+    core.clock.advance(60)
+    with core.database.begin() as work:
+        work.connection.execute(text("UPDATE memory_vectors SET model = 'older'"))
+    core.clock.advance(RENEWED_EVERY.total_seconds())
+    embedding.run()
+    core.clock.advance(RENEWED_EVERY.total_seconds())
+    assert embedding.run() == 0
+    assert synonyms.embedded == ["Customers skim."]
+
+
+class Picky(Synonyms):
+    """Fails at texts with a word."""
+
+    charges = True
+
+    def __init__(self, code: str, forbidden: str) -> None:
+        super().__init__()
+        self.code = code
+        self.forbidden = forbidden
+
+    def embed(self, texts: Sequence[str], spender: Spender | None = None) -> list[list[float]]:
+        if any(self.forbidden in text for text in texts):
+            raise ModelCallError(self.code, "It does not take that.")
+        return super().embed(texts, spender)
+
+
+@pytest.mark.parametrize("code", ["bad_request", "provider_error"])
+def test_however_many_texts_fail_nobody_elses_wait(code: str, core: Core, memory: Memory, network: str) -> None:
+    """Whether they were written before or after, and also when it is their turn again."""
+    picky = Picky(code, "Forbidden")
+    embedding = Embedding(core.database, picky, core.clock)
+    add(memory, network, *(f"Forbidden {number}." for number in range(100)))
+    theirs = core.network(owner="ben")
+    for hour in range(3):
+        view = memory.add(principal("ben"), theirs, NewMemory(f"Remark {hour}."))
+        embedding.run()
+        assert view.content in picky.embedded
+        core.clock.advance(3600)
+
+
+@pytest.mark.parametrize("code", ["provider_error", "connection_failed", "timeout", "overloaded"])
+def test_an_outage_is_not_the_texts_fault(code: str, core: Core, memory: Memory, network: str) -> None:
+    """However long it lasted, all that waited is embedded when the model is asked again for the first time."""
+    add(memory, network, *(f"Remark number {number}." for number in range(40)))
+    down = Picky(code, "")
+    embedding = Embedding(core.database, down, core.clock)
+    for _ in range(6 * 60):
+        embedding.run()
+        core.clock.advance(60)
+    down.forbidden = "nothing"
+    core.clock.advance(LONGEST_REST_SECONDS)
+    embedding.run()
+    assert vectors(core) == 40
+
+
+def test_what_was_not_tried_yet_is_taken_before_what_failed(core: Core, memory: Memory, network: str) -> None:
+    queue = EmbeddingQueue(core.database, core.clock, "synonyms")
+    add(memory, network, *(f"Forbidden {number}." for number in range(2 * BATCH)))
+    for _ in range(2):
+        queue.put_back(queue.take_memories(), wait=ALONE, attempts=3)
+    add(memory, network, "Remark.")
+    core.clock.advance(ALONE.total_seconds())
+    assert "Remark." in [row.content for row in queue.take_memories()]
 
 
 class Busy(Synonyms):

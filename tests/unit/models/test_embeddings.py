@@ -18,7 +18,7 @@ from mesh.models import catalogue
 from mesh.models.calls import ModelCall, RawReply
 from mesh.models.catalogue import Catalogue, EmbeddingModel, Limit
 from mesh.models.embedding_calls import GEMINI, arguments, reply_of, unit_vectors
-from mesh.models.embeddings import chosen
+from mesh.models.embeddings import chosen, stored_as
 from mesh.models.gateway import Gateway
 from mesh.models.providers import Access, access_to
 from mesh.models.providers._base import NO_KEY
@@ -62,10 +62,6 @@ def test_every_embedding_model_has_a_known_price_and_makes_short_vectors(name: s
 
 def test_embedding_models_are_none_that_reply() -> None:
     assert "text-embedding-3-small" not in {row.model.name for row in MODELS.listed()}
-
-
-def test_vectors_are_told_apart_by_model_and_dimensions() -> None:
-    assert SMALL.stored_as == "openai/text-embedding-3-small:384"
 
 
 def test_of_a_text_no_more_is_sent_than_the_model_certainly_reads(tmp_path: Path) -> None:
@@ -158,7 +154,20 @@ def test_a_model_that_is_named_is_taken_and_nothing_is_loaded_for_it() -> None:
 
 def test_vectors_of_two_servers_are_not_compared_though_their_models_have_one_name(tmp_path: Path) -> None:
     models = extended(tmp_path, OWN + OWN.replace("ours", "theirs").replace("localhost", "elsewhere"))
-    assert len({models.embedding(name).stored_as for name in ("ours", "theirs")}) == 2
+    ours, theirs = (models.embedding(name) for name in ("ours", "theirs"))
+    usual = settings("auto", openai_api_key=KEY)
+    elsewhere = settings("auto", openai_api_base="http://elsewhere")
+    names = [stored_as(ours, usual), stored_as(theirs, usual), *(stored_as(SMALL, each) for each in (usual, elsewhere))]
+    assert len(set(names)) == 4
+    assert names[2] == "openai/text-embedding-3-small:384"
+    moved = extended(tmp_path, OWN.replace("localhost", "elsewhere")).embedding("ours")
+    assert stored_as(moved, usual) == names[0]
+
+
+def test_vectors_of_the_sandbox_are_not_compared_with_a_providers() -> None:
+    """Wherever it listens this time."""
+    here, there = (settings("auto", sandbox=True, openai_api_base=f"http://127.0.0.1:{port}") for port in (1, 2))
+    assert stored_as(SMALL, here) == stored_as(SMALL, there) != stored_as(SMALL, settings("auto", openai_api_key=KEY))
 
 
 def unloaded() -> Gateway:

@@ -116,6 +116,14 @@ def test_a_prompt_that_is_too_long_is_told_from_a_malformed_request(error: Excep
     assert classify(error).code == "context_too_long"
 
 
+@pytest.mark.parametrize("words", ["API key not valid. Please pass a valid API key.", "API key expired. Renew it."])
+def test_a_key_that_google_refuses_is_told_from_a_malformed_request(words: str) -> None:
+    """By its words, as elsewhere a prompt may be quoted."""
+    error = BadRequestError(words)
+    assert classify(error, "gemini").code == "not_authorized"
+    assert classify(error, "openai").code == "bad_request"
+
+
 @pytest.mark.parametrize("error", [refused(500), BadRequestError(), APIConnectionError("SECRET"), ValueError("SECRET")])
 def test_the_providers_words_go_nowhere(error: Exception) -> None:
     assert "SECRET" not in str(classify(error))
