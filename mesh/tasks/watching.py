@@ -6,11 +6,14 @@ stream only for tasks that somebody watches when the call begins.
 
 import time
 from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Protocol
 
 import structlog
+from redis import Redis
 
 from mesh.agents.growing import GrowingText
 from mesh.clock import Clock
@@ -21,6 +24,9 @@ from mesh.tasks.claims import Claim
 
 # A step's text is sent at most 20 times a second, its last piece, which waits for nothing, included.
 PERIOD_SECONDS = 1 / 18
+
+# The steps of a plan begin within milliseconds, and would wait for each other's answers of Redis.
+TOGETHER = timedelta(milliseconds=50)
 
 log = structlog.get_logger(__name__)
 
@@ -112,16 +118,25 @@ class Watching:
         self._news: SimpleQueue[StepText] = SimpleQueue()
         self._lock = Lock()
         self._thread = Thread()
+        self._last = "", False, clock()
 
     def text_of(self, claim: Claim, network_id: str, field: str) -> StepText | None:
         """The text of `claim`, to be fed and closed; None when nobody watches, or Redis does not say."""
-        if not self._shared.ask(lambda redis: redis.exists(watched_key(claim.task_id))):
+        if not self._shared.ask(partial(self._watched, claim.task_id)):
             return None
         with self._lock:
             if not self._thread.is_alive():
                 self._thread = Thread(target=self._show_all, name="texts", daemon=True)
                 self._thread.start()
         return StepText(claim, network_id, field, sender=self._sender, clock=self._clock, news=self._news)
+
+    def _watched(self, task_id: str, redis: Redis) -> bool:
+        """Whether somebody watches; asked once for steps that begin together.  One thread at a time is in here."""
+        last, watched, asked_at = self._last
+        if last != task_id or abs(self._clock() - asked_at) > TOGETHER:
+            watched = bool(redis.exists(watched_key(task_id)))
+            self._last = task_id, watched, self._clock()
+        return watched
 
     def _show_all(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, cast
 
@@ -128,6 +129,18 @@ def test_what_redis_forgot_makes_no_text() -> None:
 @pytest.mark.parametrize("shared", [FakeRedis(watched=False), AwayRedis()])
 def test_a_task_that_nobody_watches_has_no_text_to_show(shared: FakeRedis | AwayRedis) -> None:
     assert Watching(shared, FakeRedis(), FakeClock()).text_of(CLAIM, "network_1", "result") is None
+
+
+def test_whether_a_task_is_watched_is_asked_once_for_steps_that_begin_together() -> None:
+    redis, clock = FakeRedis(watched=False), FakeClock()
+    watching = Watching(redis, redis, clock)
+    for later, watched in ((0.0, False), (0.01, False), (0.05, True)):
+        clock.advance(later)
+        assert bool(watching.text_of(CLAIM, "network_1", "result")) is watched
+        redis.watched = True
+    redis.watched = False
+    other = replace(CLAIM, task_id="task_10")
+    assert watching.text_of(other, "network_1", "result") is None
 
 
 def test_pieces_are_sent_twenty_times_a_second_at_most_and_the_first_one_at_once() -> None:
