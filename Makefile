@@ -27,7 +27,7 @@ run: setup ## Start everything on this machine: http://127.0.0.1:8080/api/mesh, 
 	@$(BIN)/mesh up $(ARGS)
 
 test: setup ## All tests but load and chaos: unit, integration, end to end (10 minutes at most)
-	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n 3 --dist loadgroup $(ARGS)
 
 check: lint types imports unit ## Style, types, import directions, unit tests: what must hold before a commit
 
