@@ -74,6 +74,7 @@ class EmbeddingQueue:
     def take_over(self) -> None:
         """Have vectors of this model stored from now on, and those of any other made anew."""
         self._database.persist(self._take_over)  # vectors that are paid for wait for it
+        self._after, self._renew_at = "", self._clock()
 
     def _take_over(self, work: UnitOfWork) -> None:
         if work.connection.execute(_TAKE_OVER, {"model": self._model}).first():
@@ -107,8 +108,11 @@ class EmbeddingQueue:
         return sorted(rows, key=lambda row: row.id)
 
     def sample(self) -> bool:
-        """As `renew`, but with one item: enough to see whether this model works."""
-        return self._clock() >= self._renew_at and self._put(after="", most=1) is not None
+        """As `renew`, but a batch every ten minutes: enough to see whether this model works."""
+        if self._clock() < self._renew_at:
+            return False
+        self._renew_at = self._clock() + RENEWED_EVERY
+        return self._put(most=BATCH)
 
     def renew(self) -> bool:
         """Put the next of what other models embedded into the queue; False where all is, for the next ten minutes."""
@@ -117,18 +121,17 @@ class EmbeddingQueue:
         if not self._after:
             with self._database.begin(atomic=False) as work:
                 work.connection.execute(_RENEW_TASKS, {"model": self._model})
-        last = self._put(after=self._after, most=self._renewed)
-        self._after = last or ""
-        return last is not None
-
-    def _put(self, *, after: str, most: int) -> str | None:
-        """Put items with ids above `after` into the queue; answers the last one's, if there is any."""
-        values = {"model": self._model, "after": after, "limit": most, "now": self._clock()}
-        with self._database.begin(atomic=False) as work:
-            last: str | None = work.connection.execute(_RENEW, values).scalar()
-        if last is None:
+        found = self._put(most=self._renewed)
+        if not found:
             self._renew_at = self._clock() + RENEWED_EVERY
-        return last
+        return found
+
+    def _put(self, *, most: int) -> bool:
+        """Put the next items into the queue; False at their end, after which it begins anew."""
+        values = {"model": self._model, "after": self._after, "limit": most, "now": self._clock()}
+        with self._database.begin(atomic=False) as work:
+            self._after = work.connection.execute(_RENEW, values).scalar() or ""
+        return bool(self._after)
 
     def put_back(self, rows: Sequence[Waiting], *, wait: timedelta = timedelta(0), attempts: int | None = None) -> None:
         """Have `rows` taken again after `wait`, unless they changed meanwhile; `attempts`: with so many from now on."""

@@ -1,6 +1,8 @@
 """Memory by meaning: what is found in other words, and what becomes of an item's vector when the item changes."""
 
+import time
 from collections.abc import Sequence
+from decimal import Decimal
 from threading import Barrier
 from typing import Any
 
@@ -9,9 +11,9 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from mesh.costs.ledger import Spender
-from mesh.errors import ModelCallError, ModelsBusyError
+from mesh.errors import BudgetExceededError, ModelCallError, ModelsBusyError
 from mesh.memory import local_model
-from mesh.memory.embedding import ALONE, CALLS_AT_ONCE, LONGEST, LONGEST_REST_SECONDS, Embedding
+from mesh.memory.embedding import ALONE, CALLS_AT_ONCE, LONGEST, LONGEST_REST_SECONDS, RUN_SECONDS, Embedding
 from mesh.memory.embedding_queue import BATCH, IN_HAND, RENEWED_EVERY, EmbeddingQueue
 from mesh.memory.recall import RECALL_LIMIT
 from mesh.memory.search import EXACT
@@ -252,6 +254,31 @@ def test_a_worker_whose_model_does_not_work_takes_nothing_over(
     core.clock.advance(IN_HAND.total_seconds())
     newer.run()
     assert (embedding.possible(), newer.possible(), models(core)) == (False, True, {"other"})
+
+
+def test_a_run_ends_where_the_first_texts_that_another_model_embedded_have_to_wait(
+    core: Core, memory: Memory, embedding: Embedding, network: str
+) -> None:
+    """For a budget, say; the next ones are tried with the next run that looks for some."""
+    add(memory, network, *(f"Remark {number}." for number in range(BATCH)), "Tea is warm.")
+    embedding.run()
+
+    class Short(Synonyms):
+        def embed(self, texts: Sequence[str], spender: Spender | None = None) -> list[list[float]]:
+            if "Remark" in texts[0]:
+                raise BudgetExceededError("", needed_usd=Decimal(1), left_usd=Decimal(0))
+            return super().embed(texts, spender)
+
+    short = Short()
+    short.model = "other"
+    newer = Embedding(core.database, short, core.clock)
+    began = time.monotonic()
+    assert newer.run() == BATCH
+    assert time.monotonic() - began < RUN_SECONDS / 2
+    assert not newer.possible()
+    core.clock.advance(RENEWED_EVERY.total_seconds())
+    newer.run()
+    assert newer.possible()
 
 
 def test_who_stood_aside_goes_on_when_its_model_is_the_one_again(core: Core, memory: Memory, network: str) -> None:
