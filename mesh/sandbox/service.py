@@ -40,6 +40,8 @@ CONTEXT_ERRORS: dict[Provider, str] = {  # as the providers word them: clients c
     "gemini": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
     "groq": "Please reduce the length of the messages or completion.",
 }
+# Where a key is refused in another way than with a 401.
+KEY_REFUSALS: dict[Provider, tuple[int, str]] = {"gemini": (400, "API key not valid. Please pass a valid API key.")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +180,8 @@ def _fail(exchange: _Exchange, fault: Fault) -> web.Response:
     if fault.kind == "context_length":
         message = CONTEXT_ERRORS[exchange.call.provider]
     status = fault.status
-    if fault.kind == "401" and exchange.call.provider == "gemini":  # as Google does it
-        status, message = 400, "API key not valid. Please pass a valid API key."
+    if fault.kind == "401":
+        status, message = KEY_REFUSALS.get(exchange.call.provider, (status, message))
     if fault.argument is not None:
         exchange.headers["Retry-After"] = f"{fault.argument:g}"
     return _error(exchange, status, fault.kind, message)

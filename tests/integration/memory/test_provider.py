@@ -88,6 +88,14 @@ class Provided:
             return work.connection.execute(text(f"SELECT content FROM {source}")).all()  # noqa: S608  # ours
 
 
+def by_a_model_of_ones_own(core: Core, calls: LiteLLMCalls, folder: Path, entry: str) -> Provided:
+    """Memory with vectors of the model that `entry` of a models file describes."""
+    file = folder / "models.toml"
+    file.write_text(f"[embeddings.ours]\n{entry}\n", "utf-8")
+    models = catalogue.load(file)
+    return Provided(core, gateway(calls, "openai", catalogue=models), models.embedding("ours"))
+
+
 @pytest.fixture
 def redis(redis_flushed: str) -> Redis:
     return client(redis_flushed)
@@ -272,10 +280,7 @@ def test_a_budget_for_some_texts_is_used_for_some(
 def test_a_model_without_a_price_is_asked_under_no_budget_and_not_all_the_time(
     core: Core, calls: LiteLLMCalls, network: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    file = tmp_path / "models.toml"
-    file.write_text('[embeddings.ours]\nlitellm = "openai/ours"\nshortens = true\n', "utf-8")
-    models = catalogue.load(file)
-    provided = Provided(core, gateway(calls, "openai", catalogue=models), models.embedding("ours"))
+    provided = by_a_model_of_ones_own(core, calls, tmp_path, 'litellm = "openai/ours"\nshortens = true')
     provided.add(network, "Customers skim.")
     cap(core, network, "1")
     provided.run()
@@ -291,10 +296,7 @@ def test_a_model_without_a_price_is_asked_under_no_budget_and_not_all_the_time(
 def test_a_model_of_other_dimensions_is_taken_out_and_its_answer_is_paid(
     core: Core, calls: LiteLLMCalls, network: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    file = tmp_path / "models.toml"
-    file.write_text('[embeddings.whole]\nlitellm = "openai/text-embedding-3-small"\n', "utf-8")
-    models = catalogue.load(file)
-    provided = Provided(core, gateway(calls, "openai", catalogue=models), models.embedding("whole"))
+    provided = by_a_model_of_ones_own(core, calls, tmp_path, 'litellm = "openai/text-embedding-3-small"')
     provided.add(network, "Customers skim.")
     for _ in range(2):
         provided.run()
