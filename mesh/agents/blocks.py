@@ -23,6 +23,7 @@ _HIDDEN = re.compile(
     "\ud800-\udfff"  # lone surrogates, which no provider could be sent
     "]"
 )
+_ASCII_CONTROLS = dict.fromkeys(character for character in range(128) if _HIDDEN.match(chr(character)))
 # Joiners and the emoji selector belong to Persian, Hindi and emoji: one of each may follow a character beyond ASCII.
 _JOINERS = re.compile(
     "([^\x00-\x7f\u200c\u200d\ufe0f](?:\ufe0f[\u200c\u200d]?|[\u200c\u200d]))"  # kept
@@ -35,6 +36,8 @@ def neutralise(text: str) -> str:
 
     Only prompts get this copy: what is stored stays as it was sent.
     """
+    if text.isascii():  # a tenth of the time
+        return text.replace("\r\n", "\n").replace("\r", "\n").translate(_ASCII_CONTROLS)
     visible = _HIDDEN.sub("", _LINE_BREAKS.sub("\n", text))
     return _JOINERS.sub(r"\1", visible)
 

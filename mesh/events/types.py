@@ -1,7 +1,7 @@
 """Every kind of stored event, one class each; the field names are the contract's (section 4)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 
@@ -13,7 +13,7 @@ class Event:
 
     def fields(self) -> dict[str, Any]:
         """The event's own fields, ready for JSON."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class MemoryAdded(Event):
 
     def fields(self) -> dict[str, Any]:
         """The wire calls the memory's type `type`."""
-        plain = asdict(self)
+        plain = Event.fields(self)
         plain["type"] = plain.pop("memory_type")
         return plain
 
