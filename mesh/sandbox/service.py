@@ -40,6 +40,8 @@ CONTEXT_ERRORS: dict[Provider, str] = {  # as the providers word them: clients c
     "gemini": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
     "groq": "Please reduce the length of the messages or completion.",
 }
+# The loop wakes up at whole milliseconds, up to one too late.
+TICK_SECONDS = 0.001
 # Where a key is refused in another way than with a 401.
 KEY_REFUSALS: dict[Provider, tuple[int, str]] = {"gemini": (400, "API key not valid. Please pass a valid API key.")}
 
@@ -142,9 +144,11 @@ class Service:
             wait += self._chance.uniform(0, self.pace.jitter_seconds)
         if fault and fault.stage == "delay":
             wait += fault.seconds
-        remaining = arrived + wait - asyncio.get_running_loop().time()
-        if remaining > 0:
-            await asyncio.sleep(remaining)
+        loop = asyncio.get_running_loop()
+        if (remaining := arrived + wait - loop.time()) > 0:
+            await asyncio.sleep(max(0, remaining - TICK_SECONDS))
+            # For the rest nothing else is answered, which nobody notices: whoever is due then was due by now.
+            time.sleep(max(0, arrived + wait - loop.time()))  # noqa: ASYNC251
 
 
 def _ask(format_: Format, request: web.Request, body: bytes) -> Ask:
