@@ -4,8 +4,11 @@ import asyncio
 import socket
 import time
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from decimal import Decimal
+from threading import current_thread
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -259,6 +262,42 @@ def test_litellm_keeps_no_log_of_its_own(calls: LiteLLMCalls, sandbox: Sandbox) 
     finally:
         litellm.success_callback = litellm.failure_callback = []
     assert logged == []
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_call_is_prepared_on_the_loop_and_one_with_images_beside_it(
+    calls: LiteLLMCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread for it is a tenth of its CPU; but for some providers LiteLLM downloads images first."""
+    import litellm  # noqa: PLC0415  # loaded by `calls`
+
+    prepare, threads = litellm.main.completion, list[str]()
+
+    def note(*args: Any, **options: Any) -> Any:  # noqa: ANN401  # LiteLLM's
+        threads.append(current_thread().name)
+        return prepare(*args, **options)
+
+    monkeypatch.setattr(litellm.main, "completion", note)
+    text = call_of("anthropic")
+    image = {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lGODlhAQABAAAAACw="}}
+    shown = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}]
+    for call in (text, replace(text, messages=shown)):
+        calls.start(call).result()
+    assert threads[0] == "model-calls"
+    assert threads[1] != "model-calls"
+
+
+@pytest.mark.usefixtures("calls")
+def test_what_litellm_knows_of_a_model_is_looked_up_once() -> None:
+    """It asks six times a call, a tenth of its CPU, and writes into some of the answers."""
+    import litellm  # noqa: PLC0415  # loaded by `calls`
+
+    asked = {"model": "claude-sonnet-5-5", "custom_llm_provider": "anthropic"}
+    look_up: Any = litellm.main.get_model_info_helper  # type: ignore[attr-defined]  # it is there
+    first = look_up(**asked)
+    with mock.patch.dict(litellm.model_cost, clear=True):
+        first["mode"] = "changed"
+        assert look_up(**asked)["mode"] == "chat"
 
 
 @pytest.mark.usefixtures("calls")
