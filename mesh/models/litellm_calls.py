@@ -51,7 +51,7 @@ def load_litellm() -> Any:  # noqa: ANN401  # a module without types worth their
     with _no_collections():
         import litellm  # noqa: PLC0415  # heavy; the variables above must be set before
 
-    # Other switches were tried (aiohttp's trust_env, token counter, caching transform, `no-log`): of the 2.4 to 4 ms of
+    # Other switches were tried (aiohttp's trust_env, token counter, caching transform, `no-log`): of the 2 to 3 ms of
     # CPU a call none saves more than the 20% by which runs differ.
     litellm.suppress_debug_info = True
     litellm.disable_hf_tokenizer_download = True
