@@ -1,6 +1,8 @@
 """Identifiers tell when they were made."""
 
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 
 import pytest
 
@@ -17,3 +19,13 @@ def test_what_is_made_now_lies_between_the_first_of_before_and_the_first_of_late
 @pytest.mark.parametrize("at", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
 def test_no_instant_is_out_of_range(at: datetime) -> None:
     assert len(first_id("task", at, plus_seconds=60)) == len(new_id("task"))
+
+
+def test_forked_processes_make_identifiers_of_their_own() -> None:
+    new_id("task")
+    made = []
+    for _ in range(2):
+        with ProcessPoolExecutor(1, mp_context=get_context("fork")) as child:
+            made.append(child.submit(new_id, "task").result())
+    random_parts = {one[-16:] for one in made}
+    assert len(random_parts) == 2
