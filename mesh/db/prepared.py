@@ -12,7 +12,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from sqlalchemy import Connection, CursorResult
+from psycopg2 import Error
+from sqlalchemy import Connection, Result
+from sqlalchemy.engine import IteratorResult
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.exc import DBAPIError
 
 from mesh.db.session import Session
 
@@ -37,25 +41,43 @@ class Prepared:
         listed = ", ".join(types.get(name, "text") for name in names)
         self._prepare = f"PREPARE {self._name} ({listed}) AS {numbered}"
         self._execute = f"EXECUTE {self._name} ({', '.join(f'%({name})s' for name in names)})"
+        self._columns: SimpleResultMetaData | None = None
 
-    def execute(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
-        """Run it with `values`, which may hold more than its parameters."""
-        return connection.exec_driver_sql(self._statement(connection), dict(values))
+    def execute(self, connection: Connection, values: Mapping[str, Any]) -> Result[Any]:
+        """Run it with `values`, which may hold more than its parameters.
+
+        It goes to the session itself: what SQLAlchemy finds out anew about each statement and its columns takes more
+        time than the rest of the round trip.
+        """
+        session, statement = self._made_ready(connection)
+        try:
+            with session.cursor() as cursor:
+                cursor.execute(statement, values)
+                rows = cursor.fetchall() if cursor.description else []
+                if self._columns is None:
+                    self._columns = SimpleResultMetaData([column.name for column in cursor.description or ()])
+        except Error as error:
+            # That a session is lost, the roll-back says once more, and SQLAlchemy forgets those that went with it.
+            raise DBAPIError.instance(
+                self._execute, None, error, Error, hide_parameters=True, dialect=connection.dialect
+            ) from error
+        return IteratorResult(self._columns, iter(rows))
 
     def send(self, connection: Connection, values: Mapping[str, Any]) -> None:
         """Run it without waiting for an answer: with the next statement, or the commit, which then raises its error.
 
         Not within a savepoint, which would not contain that error.
         """
+        session, statement = self._made_ready(connection)
+        session.later(statement, values)
+
+    def _made_ready(self, connection: Connection) -> tuple[Session, str]:
+        """The session of `connection`, in which it is prepared and a transaction may begin; and what to run there."""
         if not connection.in_transaction():
             connection.begin()
-        session = cast(Session, connection.connection.dbapi_connection)
-        session.later(self._statement(connection), values)
-
-    def _statement(self, connection: Connection) -> str:
         known: set[str] = connection.info.setdefault("mesh_prepared", set())
         if self._name not in known:
             connection.exec_driver_sql(self._prepare)
             known.add(self._name)
         options = "" if connection.get_execution_options().get(WHOLE_SESSION) else _SET_LOCAL
-        return options + self._execute
+        return cast(Session, connection.connection.dbapi_connection), options + self._execute

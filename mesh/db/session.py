@@ -24,7 +24,7 @@ class Session(extensions.connection):
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  # psycopg2's
         super().__init__(*args, **options)
         self.autocommit = True
-        self.cursor_factory = _Cursor
+        self.cursor_factory = Cursor
         self._by_statement = False
         self._waiting: list[bytes] = []
 
@@ -66,14 +66,18 @@ class Session(extensions.connection):
             cursor.execute(end)
 
 
-class _Cursor(extensions.cursor):
+class Cursor(extensions.cursor):
+    """A session's cursor: what it runs takes what waits along."""
+
     connection: Session  # always, see above
 
     def execute(self, query: Query, vars: Values = None) -> None:  # noqa: A002  # psycopg2's name
+        """See psycopg2."""
         statement = self.mogrify(query, vars)  # fails before anything that waits is taken
         super().execute(self.connection.ahead() + statement)
 
     def executemany(self, query: Query, vars_list: Iterable[Values]) -> None:
+        """See psycopg2."""
         if ahead := self.connection.ahead():
             super().execute(ahead)
         super().executemany(query, vars_list)

@@ -59,6 +59,25 @@ def test_what_waits_is_one_transaction_with_all_else(engine: Engine, notes: Call
     assert notes() == ["100 % of it; COMMIT"]
 
 
+def test_rows_and_errors_of_prepared_statements_are_like_all_others(
+    engine: Engine, notes: Callable[[], list[str]]
+) -> None:
+    looking = Prepared("SELECT note, length(note) AS size FROM notes WHERE note <> :other ORDER BY note")
+    for note in ("a", "bb"):
+        with engine.begin() as connection:
+            NOTE.execute(connection, {"note": note})
+    with engine.connect() as connection:
+        for _ in range(2):
+            rows = looking.execute(connection, {"other": "a"})
+            assert dict(rows.one()._mapping) == {"note": "bb", "size": 2}
+        assert [row.note for row in looking.execute(connection, {"other": ""})] == ["a", "bb"]
+        assert looking.execute(connection, {"other": "a", "more": "is ignored"}).scalar_one() == "bb"
+        with pytest.raises(IntegrityError, match="notes_pkey") as refused:
+            NOTE.execute(connection, {"note": "a"})
+        assert "'a'" not in str(refused.value.statement)
+    assert notes() == ["a", "bb"]
+
+
 def test_what_waits_is_forgotten_with_its_transaction(engine: Engine, notes: Callable[[], list[str]]) -> None:
     with engine.connect() as connection:
         NOTE.send(connection, {"note": "a"})

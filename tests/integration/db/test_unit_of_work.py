@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from threading import Barrier
 
 import pytest
@@ -10,10 +11,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from mesh.db import engine as engines
+from mesh.db.prepared import Prepared
 from mesh.db.unit_of_work import Database, UnitOfWork
 from mesh.errors import ConfigurationError, ContentionError, UnavailableError
 
 APPEND = text("UPDATE notes SET note = note || '+' WHERE note LIKE :note")
+OWN_PID = text("SELECT pg_backend_pid()")
 
 
 @pytest.fixture
@@ -44,10 +47,14 @@ def notes(database: Database) -> list[str]:
 
 def end_session(work: UnitOfWork) -> None:
     """What a restart of the server does to a session."""
-    pid = work.connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-    killer = create_engine(work.connection.engine.url, poolclass=NullPool)
+    end_sessions(work.connection.engine, work.connection.execute(OWN_PID).scalar_one())
+
+
+def end_sessions(engine: Engine, *pids: int) -> None:
+    killer = create_engine(engine.url, poolclass=NullPool)
     with killer.connect() as connection:
-        connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        for pid in pids:
+            assert connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid}).scalar_one()
 
 
 def test_messages_leave_in_order_after_the_commit(database: Database) -> None:
@@ -73,6 +80,24 @@ def test_a_session_that_breaks_off_is_unavailable_and_the_next_one_works(databas
         do(database, end_session, write("a"))
     do(database, write("b"))
     assert notes(database) == ["b"]
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_a_restart_breaks_off_one_transaction_and_not_one_a_session(database: Database, *, atomic: bool) -> None:
+    inserting = Prepared("INSERT INTO notes VALUES (:note)")
+
+    def insert_together(*notes: str) -> list[int]:
+        with ExitStack() as stack:
+            works = [stack.enter_context(database.begin(atomic=atomic)) for _ in notes]
+            for work, note in zip(works, notes, strict=True):
+                inserting.execute(work.connection, {"note": note})
+            return [work.connection.execute(OWN_PID).scalar_one() for work in works]
+
+    end_sessions(database.engine, *insert_together("a", "b", "c"))
+    with pytest.raises(UnavailableError):
+        insert_together("d")
+    insert_together("e", "f", "g")
+    assert notes(database) == ["a", "b", "c", "e", "f", "g"]
 
 
 def test_a_server_that_cannot_be_reached_is_unavailable() -> None:

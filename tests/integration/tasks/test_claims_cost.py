@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 from mesh.db import engine as engines
+from mesh.db.session import Cursor, Query, Session, Values
 from mesh.tasks.claims import WAITING_QUEUES, make_ready
 from tests.builders import add_ready_steps, add_step
 from tests.integration.tasks.queue import Queue
@@ -92,15 +93,18 @@ _SETTINGS = re.compile(r"^(SET LOCAL [^;]+; )+")
 
 def pages(connection: Connection, run: Callable[[], object]) -> int:
     """Shared pages touched by the one statement of `run`, which is executed once more under EXPLAIN."""
-    statements: list[tuple[str, Any]] = []
+    session = cast(Session, connection.connection.dbapi_connection)
+    statements: list[tuple[Any, Any]] = []
 
-    def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
-        statements.append((statement, parameters))
+    class Noting(Cursor):
+        def execute(self, query: Query, vars: Values = None) -> None:  # noqa: A002  # psycopg2's name
+            statements.append((query, vars))
+            super().execute(query, vars)
 
     with connection.begin_nested() as tried:
-        event.listen(connection, "before_cursor_execute", note)
+        session.cursor_factory = Noting
         run()
-        event.remove(connection, "before_cursor_execute", note)
+        session.cursor_factory = Cursor
         tried.rollback()
     ((statement, parameters),) = [each for each in statements if not each[0].startswith("PREPARE")]
     # What it sets for the planner was undone: the default one must do.
