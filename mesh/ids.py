@@ -1,10 +1,12 @@
 """Identifiers: `<kind>_<ULID in lower case>`, sortable by the time they were made."""
 
+import os
 import random
 from datetime import datetime
+from threading import Lock
 from typing import Literal
 
-from ulid import ULID, ULIDGenerator
+from ulid import ULID, StrictMonotonicPolicy, ULIDGenerator
 
 Kind = Literal["network", "agent", "task", "step", "memory", "key", "event", "call", "worker", "generation"]
 
@@ -17,8 +19,16 @@ LATEST_MILLISECONDS = 2**48 - 1
 _GENERATOR = ULIDGenerator(randomness=lambda _milliseconds: random.randbytes(10))  # noqa: S311
 
 
+def _start_anew() -> None:
+    """A forked process neither counts on from its parent's last one, nor waits for a lock that nobody gives back."""
+    _GENERATOR.lock, _GENERATOR.policy = Lock(), StrictMonotonicPolicy()
+
+
+os.register_at_fork(after_in_child=_start_anew)
+
+
 def new_id(kind: Kind) -> str:
-    """A fresh identifier; unique without coordination (80 random bits a millisecond)."""
+    """A fresh identifier; unique without coordination: in each millisecond a process counts up from 80 random bits."""
     return f"{kind}_{str(_GENERATOR.generate()).lower()}"
 
 

@@ -61,6 +61,10 @@ class Prepared:
             raise DBAPIError.instance(
                 self._execute, None, error, Error, hide_parameters=True, dialect=connection.dialect
             ) from error
+        except BaseException as interruption:
+            if not isinstance(interruption, Exception):  # a greenlet that is ended, say, leaves it in the midst
+                connection.invalidate()
+            raise
         return IteratorResult(self._columns, iter(rows))
 
     def send(self, connection: Connection, values: Mapping[str, Any]) -> None:

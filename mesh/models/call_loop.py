@@ -14,8 +14,25 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+# Providers that LiteLLM calls without waiting in between.  With others it may send requests as it prepares, or the very
+# call: oobabooga's, say.
+_NEVER_WAIT = ("anthropic/", "gemini/", "groq/", "openai/")
+
+
 class CallLoop(asyncio.SelectorEventLoop):
     """A loop without threads for what only computes; for the rest, the look-up of a name say, it has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._preparing = asyncio.Lock()
+
+    async def turn(self) -> None:
+        """Wait until the call before has been sent; else that one would wait for this one's preparation as well.
+
+        The replies of a plan's steps then come one after the other, as they can be stored.
+        """
+        await self._preparing.acquire()
+        self.call_soon(self.call_soon, self._preparing.release)  # what is prepared goes out in the loop's next round
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> "asyncio.Future[T]":
         """See asyncio."""
@@ -30,9 +47,11 @@ class CallLoop(asyncio.SelectorEventLoop):
 
 
 def _prepares_text(func: Callable[..., Any]) -> bool:
-    """Whether `func` is LiteLLM's preparation of a call without images, some of which it would download first."""
+    """Whether `func` is LiteLLM's preparation of a call that sends nothing; images it would download first."""
     match func:
-        case partial(args=(partial(keywords={"acompletion": True, "messages": messages}),)):
+        case partial(args=(partial(keywords={"acompletion": True, "model": str(model), "messages": messages}),)):
+            if not model.startswith(_NEVER_WAIT):
+                return False
             contents = [message["content"] for message in messages]
             parts = [part for content in contents if not isinstance(content, str) for part in content]
             return all(part["type"] == "text" for part in parts)

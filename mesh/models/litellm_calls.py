@@ -59,7 +59,10 @@ def load_litellm() -> Any:  # noqa: ANN401  # a module without types worth their
     litellm.drop_params = True
     litellm.telemetry = False
     # What it notes on each reply for its proxy, the cost first of all: a seventh of its CPU, while a step waits.
-    litellm.utils.update_response_metadata = _nothing  # type: ignore[attr-defined, assignment]  # called by keywords alone
+    litellm.utils.update_response_metadata = _nothing  # type: ignore[attr-defined]  # it is there
+    # It asks these servers about each model, and not at the model's address.
+    for servers in (import_module("litellm.llms.ollama.common_utils").OllamaModelInfo, litellm.LemonadeChatConfig):
+        servers.get_model_info = _nothing  # type: ignore[method-assign]
     # It reads a model's entry of the price map six times a call, and makes the same of it: a tenth of its CPU.
     look_up = _remembering(litellm.utils.get_model_info_helper)
     litellm.utils.get_model_info_helper = litellm.main.get_model_info_helper = look_up  # type: ignore[assignment, attr-defined]
@@ -86,7 +89,7 @@ def _remembering(look_up: Callable[..., Mapping[str, Any]]) -> Callable[..., dic
     return lambda *args, **options: dict(known(*args, **options))
 
 
-def _nothing(**_: object) -> None:
+def _nothing(*_: object, **__: object) -> None:
     """Stands for what is left out."""
 
 
@@ -124,6 +127,7 @@ class LiteLLMCalls:
 
     async def _run(self, call: ModelCall) -> RawReply:
         self._within.set(True)
+        await self._loop.turn()
         try:
             # The library's own timeouts bound single reads, and for Gemini nothing at all.
             async with asyncio.timeout(call.timeout_seconds):

@@ -147,7 +147,8 @@ class Service:
         loop = asyncio.get_running_loop()
         if (remaining := arrived + wait - loop.time()) > 0:
             await asyncio.sleep(max(0, remaining - TICK_SECONDS))
-            # For the rest nothing else is answered, which nobody notices: whoever is due then was due by now.
+            # For the rest nothing else is answered.  Whoever is due then was due by now; whoever comes then is late by
+            # less than a tick, which shows only at many hundreds of calls a second.
             time.sleep(max(0, arrived + wait - loop.time()))  # noqa: ASYNC251
 
 

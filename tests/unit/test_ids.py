@@ -6,6 +6,7 @@ from multiprocessing import get_context
 
 import pytest
 
+from mesh import ids
 from mesh.ids import first_id, new_id
 
 
@@ -29,3 +30,10 @@ def test_forked_processes_make_identifiers_of_their_own() -> None:
             made.append(child.submit(new_id, "task").result())
     random_parts = {one[-16:] for one in made}
     assert len(random_parts) == 2
+
+
+def test_a_forked_process_does_not_count_on_from_its_parents_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids._GENERATOR, "clock", lambda: 1_800_000_000_000)  # all in one millisecond
+    new_id("task")
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as child:
+        assert child.submit(new_id, "task").result() != new_id("task")

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from threading import Barrier
 
 import pytest
+from psycopg2.extensions import set_wait_callback
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool, QueuePool
@@ -80,6 +81,27 @@ def test_a_session_that_breaks_off_is_unavailable_and_the_next_one_works(databas
         do(database, end_session, write("a"))
     do(database, write("b"))
     assert notes(database) == ["b"]
+
+
+def test_what_ends_a_greenlet_within_a_statement_goes_through_and_costs_its_session_only(database: Database) -> None:
+    sleeping = Prepared("SELECT pg_sleep(:seconds)", seconds="float8")
+
+    def interrupt(_: object) -> None:  # as gevent does to what waits
+        set_wait_callback(None)
+        raise SystemExit
+
+    def sleep() -> None:
+        with database.begin() as work:
+            sleeping.execute(work.connection, {"seconds": 0.01})
+
+    with database.begin() as work, database.begin() as other:
+        pids = {one.connection.execute(OWN_PID).scalar_one() for one in (work, other)}
+    sleep()  # it is prepared
+    set_wait_callback(interrupt)
+    with pytest.raises(SystemExit):
+        sleep()
+    with database.begin() as work, database.begin() as other:
+        assert len(pids & {one.connection.execute(OWN_PID).scalar_one() for one in (work, other)}) == 1
 
 
 @pytest.mark.parametrize("atomic", [True, False])

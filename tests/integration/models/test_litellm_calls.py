@@ -6,7 +6,7 @@ import time
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from decimal import Decimal
-from threading import current_thread
+from threading import Event, current_thread
 from typing import Any
 from unittest import mock
 
@@ -285,6 +285,44 @@ def test_a_call_is_prepared_on_the_loop_and_one_with_images_beside_it(
         calls.start(call).result()
     assert threads[0] == "model-calls"
     assert threads[1] != "model-calls"
+
+
+def test_providers_that_litellm_may_wait_for_keep_no_other_call_waiting() -> None:
+    """It asks this one, say, in the midst of its preparation."""
+    with recorder() as provided:
+        provided.answer, provided.pause_seconds = {"results": [{"text": "{}"}]}, 0.2
+        slow = Model("ours", "oobabooga/ours", "oobabooga", "LOW", (), {}, provided.url)
+        calls = reach({})
+        began = time.monotonic()
+        with pytest.raises(ModelCallError) as caught:
+            calls.start(replace(call_of("openai", seconds=0.5), model=slow)).result()
+        took = time.monotonic() - began
+    assert caught.value.code == "timeout"
+    assert took < 3  # of the 6 s that the whole takes
+
+
+def test_a_call_is_sent_before_the_next_one_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    with recorder() as provided:
+        provided.answer = ANSWERS["anthropic"]
+        calls = reach({"anthropic": provided.url})
+        calls.start(call_of("anthropic")).result()  # from now on there is a connection
+        import litellm  # noqa: PLC0415  # loaded by `calls`
+
+        prepare, sent_before, both_wait = litellm.main.completion, list[int](), Event()
+
+        def note(*args: Any, **options: Any) -> Any:  # noqa: ANN401  # LiteLLM's
+            both_wait.wait()
+            give_up = time.monotonic() + 2
+            while len(provided.requests) <= len(sent_before) and time.monotonic() < give_up:
+                time.sleep(0.01)
+            sent_before.append(len(provided.requests))
+            return prepare(*args, **options)
+
+        monkeypatch.setattr(litellm.main, "completion", note)
+        replies = [calls.start(call_of("anthropic")) for _ in range(2)]
+        both_wait.set()
+        assert [reply.result().text for reply in replies] == ["{}", "{}"]
+    assert sent_before == [1, 2]
 
 
 @pytest.mark.usefixtures("calls")

@@ -1,6 +1,7 @@
 """Provider profiles over real HTTP: what arrives at each provider, and at models with an address of their own."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -13,7 +14,7 @@ from mesh.models.litellm_calls import LiteLLMCalls
 from tests.builders import MODELS
 from tests.integration.models.conftest import NAMES, WITH_LITELLM, call_of, reach
 from tests.integration.models.recorder import recorder
-from tests.integration.models.test_litellm_calls import ANSWERS
+from tests.integration.models.test_litellm_calls import ANSWERS, price
 from tests.sandbox import Sandbox
 
 pytestmark = WITH_LITELLM
@@ -139,10 +140,11 @@ PRICES = {"input_cost_per_token": Decimal("0.0000015"), "output_cost_per_token":
     ],
 )
 def test_a_model_with_an_address_of_its_own_is_called_there_and_priced_by_its_entry(
-    litellm: str, path: str, answer: object, cost: str
+    litellm: str, path: str, answer: object, cost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenAI's key is known, and stays here.  Each call is one request: LiteLLM would ask Ollama about its models."""
     with recorder() as provided:
+        monkeypatch.setenv("OLLAMA_API_BASE", provided.url)  # LiteLLM would ask there
         provided.answer = answer
         provider = litellm.partition("/")[0]
         ours = Model("ours", litellm, provider, "LOW", (), PRICES, provided.url + path, own_prices=True)
@@ -155,3 +157,21 @@ def test_a_model_with_an_address_of_its_own_is_called_there_and_priced_by_its_en
         assert headers["x-mesh-call"]
         assert "mesh_reply" in json.dumps(body) or body["format"]["properties"]
     assert [(reply.text, reply.cost_usd) for reply in replies] == [("{}", Decimal(cost))] * 3
+
+
+@pytest.mark.parametrize("own", [{}, PRICES], ids=["no_price", "own_price"])
+def test_the_price_of_a_model_elsewhere_is_not_taken_for_that_of_its_namesake(own: dict[str, Decimal]) -> None:
+    """A proxy of one's own may serve models by the provider's names."""
+    with recorder() as provided:
+        provided.answer = ANSWERS["openai"]
+        address = f"{provided.url}/v1"
+        calls = reach({"openai": address})
+        import litellm  # noqa: PLC0415  # loaded by `reach`
+
+        known = deepcopy(litellm.model_cost)
+        real = replace(call_of("openai"), model=MODELS.resolve("gpt-4o-mini"))
+        elsewhere = Model("ours", real.model.litellm, "openai", "LOW", (), own, address, own_prices=bool(own))
+        calls.start(replace(real, model=elsewhere)).result()
+        reply = calls.start(real).result()
+    assert reply.cost_usd == price(real.model, reply.usage)
+    assert litellm.model_cost == known, "what is known of it may be looked up before or after"

@@ -98,11 +98,3 @@ def test_a_model_is_reached_by_its_provider_or_not_at_all() -> None:
     gpt = MODELS.resolve("gpt-4o")
     assert access_to(gpt, {"openai": KEY}) is KEY
     assert access_to(gpt, {"groq": KEY}) is None
-
-
-def test_litellm_is_told_a_price_of_models_that_it_does_not_know() -> None:
-    """Else it asks an Ollama server for facts with every call."""
-    priced = replace(LLAMA, facts={"input_cost_per_token": 2e-6, "output_cost_per_token": 3e-6})
-    asked = [arguments(model) for model in (LLAMA, replace(priced, own_prices=True), priced)]
-    given = [(made.get("input_cost_per_token"), made.get("output_cost_per_token")) for made in asked]
-    assert given == [(0, 0), (2e-6, 3e-6), (None, None)]
