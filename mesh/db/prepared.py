@@ -9,14 +9,14 @@ it for the transaction, in the same round trip.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 from psycopg2 import Error
 from sqlalchemy import Connection, Result
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
-from sqlalchemy.exc import DBAPIError
 
 from mesh.db.session import Session
 
@@ -50,21 +50,11 @@ class Prepared:
         time than the rest of the round trip.
         """
         session, statement = self._made_ready(connection)
-        try:
-            with session.cursor() as cursor:
-                cursor.execute(statement, values)
-                rows = cursor.fetchall() if cursor.description else []
-                if self._columns is None:
-                    self._columns = SimpleResultMetaData([column.name for column in cursor.description or ()])
-        except Error as error:
-            # That a session is lost, the roll-back says once more, and SQLAlchemy forgets those that went with it.
-            raise DBAPIError.instance(
-                self._execute, None, error, Error, hide_parameters=True, dialect=connection.dialect
-            ) from error
-        except BaseException as interruption:
-            if not isinstance(interruption, Exception):  # a greenlet that is ended, say, leaves it in the midst
-                connection.invalidate()
-            raise
+        with self._errors_of(connection), session.cursor() as cursor:
+            cursor.execute(statement, values)
+            rows = cursor.fetchall() if cursor.description else []
+            if self._columns is None:
+                self._columns = SimpleResultMetaData([column.name for column in cursor.description or ()])
         return IteratorResult(self._columns, iter(rows))
 
     def send(self, connection: Connection, values: Mapping[str, Any]) -> None:
@@ -73,7 +63,17 @@ class Prepared:
         Not within a savepoint, which would not contain that error.
         """
         session, statement = self._made_ready(connection)
-        session.later(statement, values)
+        with self._errors_of(connection):
+            session.later(statement, values)
+
+    @contextmanager
+    def _errors_of(self, connection: Connection) -> Iterator[None]:
+        """Errors are SQLAlchemy's: it knows a lost session by any name, and gives up those beside it."""
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001  # it is raised again
+            statement = self._execute if isinstance(error, Error) else None
+            connection._handle_dbapi_exception(error, statement, None, None, None)
 
     def _made_ready(self, connection: Connection) -> tuple[Session, str]:
         """The session of `connection`, in which it is prepared and a transaction may begin; and what to run there."""

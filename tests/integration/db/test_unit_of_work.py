@@ -1,8 +1,11 @@
 """Unit of work: all or nothing, messages after the commit, and an outage is an error of its own."""
 
+import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -14,7 +17,10 @@ from sqlalchemy.pool import NullPool, QueuePool
 from mesh.db import engine as engines
 from mesh.db.prepared import Prepared
 from mesh.db.unit_of_work import Database, UnitOfWork
+from mesh.embedded.postgres import Postgres
+from mesh.embedded.supervisor import Supervisor
 from mesh.errors import ConfigurationError, ContentionError, UnavailableError
+from tests.system import eventually, running
 
 APPEND = text("UPDATE notes SET note = note || '+' WHERE note LIKE :note")
 OWN_PID = text("SELECT pg_backend_pid()")
@@ -81,6 +87,30 @@ def test_a_session_that_breaks_off_is_unavailable_and_the_next_one_works(databas
         do(database, end_session, write("a"))
     do(database, write("b"))
     assert notes(database) == ["b"]
+
+
+def test_a_crash_of_the_server_is_an_outage_to_the_sessions_that_were_idle(tmp_path: Path) -> None:
+    """psycopg2 has another name for it then, and takes the session for a good one."""
+    asking = Prepared("SELECT :answer")
+    with Supervisor() as services:
+        postgres = Postgres(tmp_path, durable=False)
+        postgres.prepare()
+        services.add(postgres.part())
+        services.wait_ready()
+        database = Database(engines.create(postgres.url, name="test"))
+
+        def ask_twice(_: UnitOfWork | None = None) -> list[int]:
+            with database.begin() as work, database.begin() as other:
+                for one in (work, other):
+                    assert asking.execute(one.connection, {"answer": "a"}).scalar_one() == "a"
+                return [one.connection.execute(OWN_PID).scalar_one() for one in (work, other)]
+
+        idle, struck = ask_twice()
+        os.kill(struck, signal.SIGKILL)
+        eventually(lambda: not running([idle]))
+        with pytest.raises(UnavailableError):
+            ask_twice()
+        assert not {idle, struck} & set(database.persist(ask_twice))
 
 
 def test_what_ends_a_greenlet_within_a_statement_goes_through_and_costs_its_session_only(database: Database) -> None:
