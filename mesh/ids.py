@@ -16,7 +16,7 @@ LATEST_MILLISECONDS = 2**48 - 1
 
 # Identifiers are no secrets.  The system's randomness, which ULIDs take by default, lets go of the interpreter's lock:
 # a busy process waits 0.2 ms for each.
-_GENERATOR = ULIDGenerator(randomness=lambda _milliseconds: random.randbytes(10))  # noqa: S311
+_GENERATOR = ULIDGenerator(randomness=lambda _milliseconds: random.randbytes(10))  # noqa: S311  # see above
 
 
 def _start_anew() -> None:

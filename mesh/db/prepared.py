@@ -73,6 +73,7 @@ class Prepared:
             yield
         except BaseException as error:  # noqa: BLE001  # it is raised again
             statement = self._execute if isinstance(error, Error) else None
+            # Not public, but what every statement of SQLAlchemy's goes through; it always raises.
             connection._handle_dbapi_exception(error, statement, None, None, None)
 
     def _made_ready(self, connection: Connection) -> tuple[Session, str]:

@@ -62,7 +62,7 @@ def load_litellm() -> Any:  # noqa: ANN401  # a module without types worth their
     litellm.utils.update_response_metadata = _nothing  # type: ignore[attr-defined]  # it is there
     # It asks these servers about each model, and not at the model's address.
     for servers in (import_module("litellm.llms.ollama.common_utils").OllamaModelInfo, litellm.LemonadeChatConfig):
-        servers.get_model_info = _nothing  # type: ignore[method-assign]
+        servers.get_model_info = _nothing  # type: ignore[method-assign]  # nobody is asked
     # It reads a model's entry of the price map six times a call, and makes the same of it: a tenth of its CPU.
     look_up = _remembering(litellm.utils.get_model_info_helper)
     litellm.utils.get_model_info_helper = litellm.main.get_model_info_helper = look_up  # type: ignore[assignment, attr-defined]

@@ -36,3 +36,4 @@ def test_faults_by_chance_and_before_the_last_one_has_healed(
         recoveries = at_work.finish(seconds=120)
         with capsys.disabled():
             report(recoveries)
+        assert len(recoveries) == 20

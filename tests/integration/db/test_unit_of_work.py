@@ -23,7 +23,6 @@ from mesh.errors import ConfigurationError, ContentionError, UnavailableError
 from tests.system import eventually, running
 
 APPEND = text("UPDATE notes SET note = note || '+' WHERE note LIKE :note")
-OWN_PID = text("SELECT pg_backend_pid()")
 
 
 @pytest.fixture
@@ -52,9 +51,14 @@ def notes(database: Database) -> list[str]:
         return list(work.connection.execute(text("SELECT note FROM notes ORDER BY note")).scalars())
 
 
+def pid_of(work: UnitOfWork) -> int:
+    """The server's process behind the session."""
+    return int(work.connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+
 def end_session(work: UnitOfWork) -> None:
     """What a restart of the server does to a session."""
-    end_sessions(work.connection.engine, work.connection.execute(OWN_PID).scalar_one())
+    end_sessions(work.connection.engine, pid_of(work))
 
 
 def end_sessions(engine: Engine, *pids: int) -> None:
@@ -103,7 +107,7 @@ def test_a_crash_of_the_server_is_an_outage_to_the_sessions_that_were_idle(tmp_p
             with database.begin() as work, database.begin() as other:
                 for one in (work, other):
                     assert asking.execute(one.connection, {"answer": "a"}).scalar_one() == "a"
-                return [one.connection.execute(OWN_PID).scalar_one() for one in (work, other)]
+                return [pid_of(one) for one in (work, other)]
 
         idle, struck = ask_twice()
         os.kill(struck, signal.SIGKILL)
@@ -125,13 +129,13 @@ def test_what_ends_a_greenlet_within_a_statement_goes_through_and_costs_its_sess
             sleeping.execute(work.connection, {"seconds": 0.01})
 
     with database.begin() as work, database.begin() as other:
-        pids = {one.connection.execute(OWN_PID).scalar_one() for one in (work, other)}
+        pids = {pid_of(one) for one in (work, other)}
     sleep()  # it is prepared
     set_wait_callback(interrupt)
     with pytest.raises(SystemExit):
         sleep()
     with database.begin() as work, database.begin() as other:
-        assert len(pids & {one.connection.execute(OWN_PID).scalar_one() for one in (work, other)}) == 1
+        assert len(pids & {pid_of(one) for one in (work, other)}) == 1
 
 
 @pytest.mark.parametrize("atomic", [True, False])
@@ -143,7 +147,7 @@ def test_a_restart_breaks_off_one_transaction_and_not_one_a_session(database: Da
             works = [stack.enter_context(database.begin(atomic=atomic)) for _ in notes]
             for work, note in zip(works, notes, strict=True):
                 inserting.execute(work.connection, {"note": note})
-            return [work.connection.execute(OWN_PID).scalar_one() for work in works]
+            return [pid_of(work) for work in works]
 
     end_sessions(database.engine, *insert_together("a", "b", "c"))
     with pytest.raises(UnavailableError):

@@ -8,7 +8,6 @@ from dataclasses import replace
 from decimal import Decimal
 from threading import Event, current_thread
 from typing import Any
-from unittest import mock
 
 import pytest
 
@@ -326,16 +325,16 @@ def test_a_call_is_sent_before_the_next_one_is_prepared(monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("calls")
-def test_what_litellm_knows_of_a_model_is_looked_up_once() -> None:
+def test_what_litellm_knows_of_a_model_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """It asks six times a call, a tenth of its CPU, and writes into some of the answers."""
     import litellm  # noqa: PLC0415  # loaded by `calls`
 
     asked = {"model": "claude-sonnet-5-5", "custom_llm_provider": "anthropic"}
     look_up: Any = litellm.main.get_model_info_helper  # type: ignore[attr-defined]  # it is there
     first = look_up(**asked)
-    with mock.patch.dict(litellm.model_cost, clear=True):
-        first["mode"] = "changed"
-        assert look_up(**asked)["mode"] == "chat"
+    monkeypatch.setitem(litellm.model_cost["claude-sonnet-5-5"], "mode", "changed there")
+    first["mode"] = "changed here"
+    assert look_up(**asked)["mode"] == "chat"
 
 
 @pytest.mark.usefixtures("calls")

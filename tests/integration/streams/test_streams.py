@@ -43,22 +43,22 @@ def test_past_the_end_there_is_nothing(server: StreamServer, finished: str) -> N
 @pytest.mark.parametrize("last", ["-1", "+1", "x", "1.5", "5.0", "1_0", "5e0", "0x5", "9" * 20, "2147483648", "\u0663"])
 def test_what_is_no_number_of_an_event_is_refused(server: StreamServer, finished: str, last: str) -> None:
     url = server.events(finished)
-    _refused(httpx.get(url, params={"last_event_id": last}))
-    _refused(httpx.get(url, headers={b"Last-Event-ID": last.encode()}))
+    _assert_refused(httpx.get(url, params={"last_event_id": last}))
+    _assert_refused(httpx.get(url, headers={b"Last-Event-ID": last.encode()}))
 
 
 @pytest.mark.parametrize("last", [" 5", "5 ", ""])
 def test_blanks_are_no_part_of_a_number(server: StreamServer, finished: str, last: str) -> None:
     """In a header they are none of its value, and an empty one is what a browser sends that has seen nothing."""
-    _refused(httpx.get(server.events(finished), params={"last_event_id": last}))
+    _assert_refused(httpx.get(server.events(finished), params={"last_event_id": last}))
 
 
 def test_a_number_that_is_still_to_come_cannot_have_been_seen(server: StreamServer, work: Work, task: str) -> None:
     work.store(task, Started("processing", 1))
-    _refused(httpx.get(server.events(task), headers={"Last-Event-ID": "2"}))
+    _assert_refused(httpx.get(server.events(task), headers={"Last-Event-ID": "2"}))
 
 
-def _refused(answer: httpx.Response) -> None:
+def _assert_refused(answer: httpx.Response) -> None:
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["code"] == "malformed_request"
