@@ -2,8 +2,7 @@
 
 service, orchestrator and sweep -> here.  Every function is given the task's row *locked* (`lock`), which is what puts
 all changes to one task in an order; steps are touched after it, never before.  They answer what happened, as events to
-store and queues to wake; `publish` stores the
-events.
+store and queues to wake; `publish` stores the events.
 """
 
 import json

@@ -1,5 +1,6 @@
 """The interface on top of databases of one server that differ in size, asked in turn."""
 
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from flask.testing import FlaskClient
 from pydantic import SecretStr
-from rich.table import Table
+from rich.table import Column, Table
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
@@ -19,9 +20,11 @@ from mesh.config import Settings
 from mesh.db.migrate import upgrade
 from mesh.embedded.postgres import Postgres
 from mesh.embedded.supervisor import Supervisor
+from mesh.observability import logging
 from mesh.security.principal import Role, Scope
 
 USER = "user_1"
+_ID = re.compile(r"network_\w+")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def side(server: str, size: int, fill: Callable[[Connection, int], None]) -> Ite
         fill(connection, size)
         connection.execute(text("VACUUM ANALYZE"))
     secrets = SecretStr("v1:" + "s" * 32)
-    settings = Settings(database_url=url, redis_url="redis://127.0.0.1:1", secrets=secrets, log_level="WARNING")
+    settings = Settings(database_url=url, redis_url="redis://127.0.0.1:1", secrets=secrets)
+    logging.configure("ERROR")  # that there is no Redis is known
     mesh = build(settings, name="bench")
     admin, _ = mesh.keys.create(user_id="root", role=Role.ADMIN, scopes=list(Scope))
     user, _ = mesh.keys.create(user_id=USER)
@@ -84,9 +88,10 @@ def compared(
     small: Side, large: Side, questions: Sequence[tuple[str, str]], runs: int, *, title: str, of: str
 ) -> Table:
     """What each question (path and caller) takes on either side: medians of `runs`, asked in turn."""
-    table = Table("", "caller", f"{small.size:,} {of}", f"{large.size:,} {of}", "ratio", title=title)
+    sizes = (f"{side.size:,} {of}" for side in (small, large))
+    table = Table(Column("", overflow="fold"), "caller", *sizes, "ratio", title=title)
     for path, caller in questions:
         pairs = [(small.ask(path, caller), large.ask(path, caller)) for _ in range(runs)]
         few, many = (statistics.median(times) for times in zip(*pairs, strict=True))
-        table.add_row(path, caller, f"{few:.1f}", f"{many:.1f}", f"{many / few:.2f}")
+        table.add_row(_ID.sub("{id}", path), caller, f"{few:.1f}", f"{many:.1f}", f"{many / few:.2f}")
     return table
