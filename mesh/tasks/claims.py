@@ -13,7 +13,6 @@ that had the turn takes over the other's.  No row is locked by every claim: rows
 """
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -101,25 +100,18 @@ _CLAIM = Prepared(
 )
 
 
-# Until it commits, a claim holds rows that others pass over: up to two of them, one of which it leaves.  Whoever took
-# the queue for empty then would waste its permit, and the step wait for the sweep.  These are for the disk, which a
-# commit waits for.
-PAUSES_SECONDS = (0.001, 0.004, 0.016, 0.064, 0.256)
+def claim(connection: Connection, *, queue: str, worker_id: str, now: datetime) -> Claim | None:
+    """Take the next step of `queue` for `worker_id`; None: there is none that nobody holds.
+
+    Until it commits, a claim holds up to two rows, one of which it leaves: where a step still `waits`, try again.
+    """
+    found = _CLAIM.execute(connection, {"queue": queue, "worker_id": worker_id, "now": now}).first()
+    return None if found is None else Claim(**found._mapping)
+
+
 _WAITING = Prepared(
     "SELECT true FROM steps WHERE queue = :queue AND state = 'ready' AND turn IS NOT NULL ORDER BY turn LIMIT 1"
 )
-
-
-def claim(connection: Connection, *, queue: str, worker_id: str, now: datetime) -> Claim | None:
-    """Take the next step of `queue` for `worker_id`, or None when there is nothing to do."""
-    values = {"queue": queue, "worker_id": worker_id, "now": now}
-    found = _CLAIM.execute(connection, values).first()
-    for pause in PAUSES_SECONDS:
-        if found is not None or not waits(connection, queue):
-            break
-        time.sleep(pause)
-        found = _CLAIM.execute(connection, values).first()
-    return None if found is None else Claim(**found._mapping)
 
 
 def waits(connection: Connection, queue: str) -> bool:

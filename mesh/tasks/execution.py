@@ -46,6 +46,9 @@ MOST_FOLLOWERS = 2
 # How long a step waits for what others have reserved; the sweep looks every two seconds anyway.
 BUDGET_PAUSE_SECONDS = 1.0
 
+# Between the tries of a claim that finds all rows held: others commit, which waits for a disk.  Whoever took the
+# queue for empty would waste its permit, and the step wait for the sweep.
+CLAIM_PAUSES_SECONDS = tuple(0.001 * 2**doublings for doublings in range(8))
 
 # Asking again cannot help.
 _FINAL = frozenset({"not_authorized", "model_not_found", "bad_request", "context_too_long", "not_suitable"})
@@ -140,10 +143,12 @@ class Execution:
     def _serve(self, queue: str, *, refill: bool) -> None:
         following: str | None = queue
         for _ in range(1 + MOST_FOLLOWERS):
-            if following is None or self._draining.is_set():
-                break
+            if following is None:
+                return
             claim = self._claim(following)
             if claim is None:
+                if self._draining.is_set():
+                    break
                 return
             if refill and self._waits(queue):
                 self._dispatcher.send(queue, refill=True)
@@ -157,8 +162,15 @@ class Execution:
             self._wake(Counter([following]))
 
     def _claim(self, queue: str) -> Claim | None:
-        with self._database.begin(atomic=False) as work:
-            return claims.claim(work.connection, queue=queue, worker_id=self._worker_id, now=self._clock())
+        """None: `queue` has nothing to do, or this worker leaves."""
+        for pause in (0, *CLAIM_PAUSES_SECONDS):
+            if self._draining.wait(pause):
+                return None
+            with self._database.begin(atomic=False) as work:
+                claim = claims.claim(work.connection, queue=queue, worker_id=self._worker_id, now=self._clock())
+                if claim is not None or not claims.waits(work.connection, queue):
+                    return claim
+        return None
 
     def _waits(self, queue: str) -> bool:
         """Whether `queue` has more; no, where that cannot be known: what was claimed already must run."""

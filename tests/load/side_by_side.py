@@ -88,7 +88,7 @@ def compared(
     small: Side, large: Side, questions: Sequence[tuple[str, str]], runs: int, *, title: str, of: str
 ) -> Table:
     """What each question (path and caller) takes on either side: medians of `runs`, asked in turn."""
-    sizes = (f"{side.size:,} {of}" for side in (small, large))
+    sizes = (f"{one.size:,} {of}" for one in (small, large))
     table = Table(Column("", overflow="fold"), "caller", *sizes, "ratio", title=title)
     for path, caller in questions:
         pairs = [(small.ask(path, caller), large.ask(path, caller)) for _ in range(runs)]

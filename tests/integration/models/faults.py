@@ -22,7 +22,7 @@ from tests.builders import MODELS, Usual
 from tests.integration.models.conftest import NAMES
 from tests.integration.models.test_gateway import SCHEMA, repair
 from tests.integration.models.test_litellm_calls import price
-from tests.integration.tasks.core import Core
+from tests.integration.tasks.core import Core, until
 
 # A slow machine may be late by so much.
 GRACE_SECONDS = 1.5
@@ -140,7 +140,7 @@ class Ran:
 def run(case: Case, core: Core, network_id: str, calls: Translator) -> Ran:
     """Complete it as a worker would, with breakers of its own."""
     core.submit(network_id)
-    claim = core.claim()
+    claim = until(lambda: core.try_claim("agent.coordinator"))  # others may hold it until they have committed
     spender = Spender(claim.owner, None, network_id, claim.task_id, claim.step_id, claim.agent_type, claim.attempt)
     book = StepJournal(claim, spender, sandbox=True, database=core.database, wakeups=core.wakeups, clock=core.clock)
     board = Board(AwayRedis())

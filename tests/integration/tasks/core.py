@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, Row, select, text
 
@@ -22,6 +22,8 @@ from mesh.tasks.views import NewTask, TaskView
 from mesh.tasks.wakeups import Wakeups
 from mesh.testing import FakeClock, FakeDispatcher, FakeLive
 from tests.builders import COST, MODELS, add_network, principal, reply_of
+
+T = TypeVar("T")
 
 ANN = principal("ann")
 WORKER = "worker_1"
@@ -134,11 +136,12 @@ class Core:
                 work.connection.execute(text(_GUARD.format(table=table, column=column, moves=listed)))
 
 
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
+def until(found: Callable[[], T | None], seconds: float = 10) -> T:
     deadline = time.monotonic() + seconds
-    while not true():
+    while not (value := found()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.01)
+    return value
 
 
 _GUARD = """

@@ -3,7 +3,6 @@
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
-from threading import Timer
 
 import pytest
 from sqlalchemy import Engine, select, text
@@ -16,13 +15,6 @@ from tests.integration.tasks.queue import QUEUE, Queue
 
 PROCESSES = 8
 STEPS = 6
-SLOW_COMMIT_SECONDS = 0.05
-
-
-@pytest.fixture
-def stubborn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Claims wait for no commit: the crowd's transactions stay open until all of it has claimed."""
-    monkeypatch.setattr("mesh.tasks.claims.PAUSES_SECONDS", (0.0,))
 
 
 def claims_at_once(engine: Engine) -> list[Claim]:
@@ -36,7 +28,6 @@ def claims_at_once(engine: Engine) -> list[Claim]:
     return [one for one in found if one]
 
 
-@pytest.mark.usefixtures("stubborn")
 @pytest.mark.parametrize("owners", [1, 3, 100])
 def test_a_claim_skips_what_others_are_claiming(engine: Engine, owners: int) -> None:
     with engine.begin() as connection:
@@ -45,7 +36,6 @@ def test_a_claim_skips_what_others_are_claiming(engine: Engine, owners: int) -> 
     assert len({one.step_id for one in claims}) == len(claims) == STEPS
 
 
-@pytest.mark.usefixtures("stubborn")
 @pytest.mark.parametrize("owners", [1, 3])
 def test_claims_that_overtake_never_wait_either(engine: Engine, owners: int) -> None:
     """Each holds two rows until it has committed: the others find less, but the rest is there after it."""
@@ -55,22 +45,6 @@ def test_claims_that_overtake_never_wait_either(engine: Engine, owners: int) -> 
     while more := claims_at_once(engine):
         claims += more
     assert len({one.step_id for one in claims}) == len(claims) == STEPS
-
-
-def test_a_step_that_was_overtaken_is_not_missed(engine: Engine) -> None:
-    """While one claim overtakes it, another finds all rows held; it tries again, for longer than a disk takes."""
-    with engine.begin() as connection:
-        queue = Queue(connection)
-        (overtaken,) = queue.add("ann", 1)
-        queue.add("ann", 10)
-    with engine.connect() as first, engine.connect() as second:
-        claim(first, queue=QUEUE, worker_id="worker_1", now=NOW)
-        commit = Timer(SLOW_COMMIT_SECONDS, first.commit)
-        commit.start()
-        found = claim(second, queue=QUEUE, worker_id="worker_2", now=NOW)
-        commit.join()
-    assert found is not None
-    assert found.step_id == overtaken
 
 
 def test_eight_processes_claim_each_step_once(engine: Engine, database_url: str) -> None:

@@ -1,7 +1,8 @@
 """What a slot does with a permit: the whole way of a task, with scripted models and without a broker."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Thread
 
 import pytest
@@ -11,6 +12,7 @@ from mesh.agents.runner import Runner
 from mesh.agents.schemas import Decision, Reply
 from mesh.db.tables import agents
 from mesh.errors import ModelCallError, UnavailableError
+from mesh.tasks.claims import claim
 from mesh.tasks.execution import Execution
 from mesh.testing import FakeModels
 from tests.builders import agent_reply, decision, gateway, subtask
@@ -40,9 +42,9 @@ def texts(*values: Decision | Reply) -> list[str]:
     return [value.model_dump_json() for value in values]
 
 
-def submitted(core: Core, *types: str) -> str:
+def submitted(core: Core, *types: str, priority: int = 1) -> str:
     """A task; its permit has been taken."""
-    task_id = core.submit(core.network(*types)).task_id
+    task_id = core.submit(core.network(*types), priority=priority).task_id
     core.dispatcher.sent.clear()
     return task_id
 
@@ -141,6 +143,41 @@ def test_a_worker_that_leaves_begins_nothing_more_and_tells_others(core: Core) -
         execution.serve(COORDINATOR, refill=False)
     assert not handed
     assert core.dispatcher.sent == {"agent.content": 2}
+
+
+@contextmanager
+def overtaken(core: Core, *, then: Callable[[], object]) -> Iterator[str]:
+    """A task whose step another worker's claim overtakes, and holds until it commits.
+
+    It does when a claim of this worker gives its connection back, to pause; `then` follows.
+    """
+    task_id = submitted(core)
+    submitted(core, priority=10)
+    with core.database.engine.connect() as other:
+        assert claim(other, queue=COORDINATOR, worker_id="worker_2", now=core.clock())
+
+        def pause(*_: object) -> None:
+            other.commit()
+            then()
+
+        event.listen(core.database.engine, "checkin", pause, once=True)
+        yield task_id
+
+
+def test_a_step_that_is_being_overtaken_is_not_missed(core: Core) -> None:
+    """The claim pauses, without a connection, and takes the step once the other has committed, at that time."""
+    with overtaken(core, then=lambda: core.clock.advance(1)) as task_id:
+        execution_of(core, FakeModels(texts(decision()))).serve(COORDINATOR, refill=False)
+    assert core.task(task_id).status == "completed"
+    assert core.steps(task_id)[0].started_at == core.clock()
+
+
+def test_a_worker_that_leaves_while_its_claim_pauses_begins_nothing_and_tells_others(core: Core) -> None:
+    execution = execution_of(core, FakeModels([]))
+    with overtaken(core, then=execution.drain) as task_id:
+        execution.serve(COORDINATOR, refill=False)
+    assert core.states(task_id) == {"decision_1": "ready"}
+    assert core.dispatcher.sent == {COORDINATOR: 1}
 
 
 def test_a_plan_that_cannot_be_carried_out_is_asked_for_again(core: Core) -> None:
