@@ -3,7 +3,11 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from structlog.testing import capture_logs
 
 from mesh.models.board import Board
 from mesh.models.breakers import Breakers
@@ -48,6 +52,14 @@ def breakers(redis_url: str, *, reset_seconds: float = 30, probe_seconds: float 
 
 def limits(redis_url: str, provider: Limit | None = None, model: Limit | None = None) -> Limits:
     return Limits(board(redis_url), Told(provider, model))
+
+
+@contextmanager
+def waiting(times: int) -> Iterator[None]:
+    """However many threads ask within: Redis, which does not answer, is waited for so often."""
+    with capture_logs() as logs:
+        yield
+    assert [log["event"] for log in logs].count("shared_state_away") == times
 
 
 def start(code: str, *args: str) -> "subprocess.Popen[str]":
