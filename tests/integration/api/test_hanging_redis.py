@@ -31,5 +31,5 @@ def seconds_to_first_event(client: httpx.Client, network_id: str) -> float:
 def test_only_the_first_who_submits_waits_for_it(start: Start, hanging_redis: str) -> None:
     client = start(MESH_REDIS_URL=hanging_redis).admin
     network_id = client.post("/networks", json={"name": "x"}).json()["network_id"]
-    assert seconds_to_first_event(client, network_id) < ONCE_SECONDS
-    assert seconds_to_first_event(client, network_id) < 0.5
+    first, second = (seconds_to_first_event(client, network_id) for _ in range(2))
+    assert second < first / 2 < ONCE_SECONDS / 2

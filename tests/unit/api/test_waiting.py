@@ -68,14 +68,14 @@ def test_it_answers_when_the_task_has_ended_and_reads_no_rows_meanwhile(running:
     ended = time.monotonic()
     running.end()
     assert running.answer()[0] == "completed"
-    assert time.monotonic() - ended < 0.5
+    assert time.monotonic() - ended < 2
 
 
 def test_it_answers_the_present_state_when_the_time_is_over(running: Running) -> None:
     running.ask(0.1)
     status, seconds = running.answer()
     assert status == "processing"
-    assert 0.1 <= seconds < 0.6
+    assert 0.1 <= seconds < 2
     until(lambda: not running.stage.redis.followed)  # nobody reads it any more
 
 
